@@ -1,0 +1,130 @@
+//! The syscall window: what one thread called, and the features that the kernel computed on the way.
+
+use crate::{ExeId, Header, plain};
+
+/// Calls in a full window.
+pub const WINDOW: usize = 128;
+/// Novel trigrams that a window carries by value.
+pub const NOVEL: usize = 8;
+/// Distinct novel trigrams that cause an early report.
+pub const EARLY_NOVEL: u16 = 4;
+
+/// Why a window was written.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// [`WINDOW`] calls were made.
+    Full = 1,
+    /// It had been open for longer than the configured age.
+    Age = 2,
+    /// Novel trigrams or a trigger call in a ready workload; the window goes on filling and comes again.
+    Early = 3,
+    /// The thread replaced its program.
+    Exec = 4,
+    /// The thread left.
+    Exit = 5,
+}
+
+/// [`Header::flags`]: a trigger call that the workload's bitset does not hold is in this window.
+pub const WINDOW_TRIGGER: u16 = 1;
+/// [`Header::flags`]: the process is older than the agent.
+pub const WINDOW_PRE_EXISTING: u16 = 2;
+
+/// Number of call classes in [`Window::class`].
+pub const CLASSES: usize = 8;
+
+/// Index into [`Window::class`].
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// open, close, stat, rename, unlink, chmod, …
+    File = 0,
+    /// read, write and their kin.
+    Transfer = 1,
+    /// socket, connect, accept, bind, …
+    Network = 2,
+    /// mmap, mprotect, brk, …
+    Memory = 3,
+    /// clone, exec, wait, kill, signals.
+    Process = 4,
+    /// setuid, capset, ptrace, mount, bpf, module, keyctl, unshare, …
+    Privilege = 5,
+    /// epoll, poll, select, futex, nanosleep.
+    Wait = 6,
+    /// Everything else.
+    Other = 7,
+}
+
+/// One thread's consecutive syscalls (`tp_btf/sys_exit`).
+///
+/// A window is atomic: when the ring is full it is kept and tried again, its oldest calls are overwritten, and `missed`
+/// says how many. So loss in one thread never touches another's evidence.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Common header.
+    pub header: Header,
+    /// Thread id.
+    pub tid: u32,
+    /// Row of the bitset that the trigrams were compared with; 0 = none, nothing was judged.
+    pub row: u32,
+    /// A [`Why`].
+    pub why: u8,
+    /// 0 = native 64-bit, 1 = at least one compat or x32 call (stored as [`crate::token::OTHER`]).
+    pub arch: u8,
+    /// Calls in `trace`, 1–128, oldest first.
+    pub n: u16,
+    /// Calls overwritten because the ring was full; then `trace` holds the last ones.
+    pub missed: u32,
+    /// Boot clock at the first call of the window.
+    pub start_boot_ns: u64,
+    /// Executable.
+    pub exe: ExeId,
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// Trigrams absent from the row, occurrences.
+    pub novel: u16,
+    /// Distinct ones among them (exact up to [`NOVEL`]).
+    pub novel_distinct: u16,
+    /// Calls that failed (restarts and EAGAIN excluded).
+    pub errors: u16,
+    /// Calls that failed with EPERM or EACCES.
+    pub permission_errors: u16,
+    /// Bytes read, from positive results of the read, receive families.
+    pub read_bytes: u64,
+    /// Bytes written, from positive results of the write, send, copy families.
+    pub write_bytes: u64,
+    /// Calls by [`Class`].
+    pub class: [u8; CLASSES],
+    /// The first distinct novel trigrams ([`crate::token::trigram`]); 0 = empty.
+    pub novel_trigrams: [u32; NOVEL],
+    /// The calls ([`crate::token::token`]).
+    pub trace: [u16; WINDOW],
+}
+plain!(Window, 400);
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            header: Header::default(),
+            tid: 0,
+            row: 0,
+            why: 0,
+            arch: 0,
+            n: 0,
+            missed: 0,
+            start_boot_ns: 0,
+            exe: ExeId::default(),
+            cgroup: 0,
+            novel: 0,
+            novel_distinct: 0,
+            errors: 0,
+            permission_errors: 0,
+            read_bytes: 0,
+            write_bytes: 0,
+            class: [0; CLASSES],
+            novel_trigrams: [0; NOVEL],
+            trace: [0; WINDOW],
+        }
+    }
+}

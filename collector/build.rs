@@ -1,0 +1,16 @@
+//! Embeds the kernel object that `cargo xtask bpf` built. Without one the agent still builds, replays and serves its
+//! command line; `stockade doctor` then says that it was built without kernel programs.
+use std::path::PathBuf;
+use std::{env, fs};
+
+fn main() {
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../collector-ebpf/target/stockade.bpf.o");
+    let object = env::var_os("STOCKADE_BPF_OBJECT").map_or(default, PathBuf::from);
+    println!("cargo:rerun-if-env-changed=STOCKADE_BPF_OBJECT");
+    println!("cargo:rerun-if-changed={}", object.display());
+    let Some(out) = env::var_os("OUT_DIR") else { return };
+    let bytes = fs::read(&object).unwrap_or_default();
+    if let Err(error) = fs::write(PathBuf::from(out).join("stockade.bpf.o"), bytes) {
+        println!("cargo:error=cannot write the embedded kernel object: {error}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Wires the stages together: threads, bounded channels, start and ordered shutdown.

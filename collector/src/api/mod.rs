@@ -1,0 +1,1 @@
+//! The unix socket over which the command line talks to a running agent.

@@ -1,0 +1,1 @@
+//! Configuration: TOML, unknown keys refused with the nearest name.

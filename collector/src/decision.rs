@@ -1,0 +1,140 @@
+//! A decision: what is forbidden to whom, until when, why, on whose word. The kernel gets [`collector_common::deny::Entry`]s
+//! made from the live ones.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::event::Time;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::finding::short_id;
+
+/// Addresses and ports.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Destination {
+    /// Address or prefix.
+    pub net: IpNet,
+    /// Inclusive port ranges, at most four; empty = every port.
+    #[serde(default)]
+    pub ports: Vec<(u16, u16)>,
+}
+
+/// Whom a decision is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "scope")]
+pub enum Target {
+    /// A process and all its descendants, born before or after the decision.
+    Tree {
+        /// Cookie of the process.
+        cookie: u64,
+    },
+    /// A cgroup and its descendants.
+    Cgroup {
+        /// cgroup v2 id.
+        id: u64,
+        /// Level below the v2 root (0 = the root itself, refused).
+        level: u32,
+        /// Path, for people.
+        path: Arc<str>,
+    },
+    /// An address or prefix, for everybody below the guarded cgroup.
+    Address {
+        /// Where to.
+        to: Destination,
+    },
+    /// One tree to one destination.
+    TreeAddress {
+        /// Cookie of the process.
+        cookie: u64,
+        /// Where to.
+        to: Destination,
+    },
+}
+
+/// What is forbidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecisionAction {
+    /// New connections and datagrams.
+    DenyConnect,
+    /// `DenyConnect` and everything that sockets which are already open would send.
+    Isolate,
+}
+
+/// On whose word.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "by", content = "name")]
+pub enum Author {
+    /// The agent, because of a finding.
+    Automatic,
+    /// A person, by login name.
+    Operator(String),
+}
+
+/// The life of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecisionState {
+    /// In force.
+    Active,
+    /// Its deadline passed.
+    Lapsed,
+    /// Undone by somebody.
+    Released,
+    /// The breaker disarmed it.
+    Tripped,
+}
+
+/// A decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Counts up from 1 on this host; what kernel records name.
+    pub number: u64,
+    /// Whom.
+    pub target: Target,
+    /// What.
+    pub action: DecisionAction,
+    /// Only count what would have been denied.
+    pub shadow: bool,
+    /// The fence: destinations that the workload's frozen facts hold and that stay allowed.
+    #[serde(default)]
+    pub allowed: Vec<Destination>,
+    /// On whose word.
+    pub author: Author,
+    /// Finding that caused it.
+    pub finding: Option<Uuid>,
+    /// Why, in words.
+    pub reason: String,
+    /// Workload of the target, where it has one.
+    pub workload: Option<Arc<str>>,
+    /// When it was made.
+    pub created: Time,
+    /// When it lapses. The boot clock counts.
+    pub until: Time,
+    /// State.
+    pub state: DecisionState,
+    /// When it stopped being active.
+    pub ended: Option<Time>,
+    /// Who released it and why.
+    pub release: Option<String>,
+    /// Operations denied so far (would have been, for a shadow).
+    pub hits: u64,
+    /// Process trees that may be hit before an automatic decision is disarmed; 0 = no breaker.
+    pub breaker: u16,
+    /// Made by the demo or a test.
+    pub test: bool,
+}
+
+impl Decision {
+    /// The short name that people type: `D-…`. The multiplier is odd, so numbers below 2^25 stay distinct while neighbours
+    /// look different.
+    pub fn short(&self) -> String {
+        short_id('D', self.number.wrapping_mul(0x0131_4c2d))
+    }
+
+    /// Active and not past its deadline.
+    pub fn is_live(&self, boot_ns: u64) -> bool {
+        self.state == DecisionState::Active && boot_ns < self.until.boot_ns
+    }
+}

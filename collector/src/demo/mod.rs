@@ -1,0 +1,1 @@
+//! `stockade demo`: a real workload, a real intrusion, a real denial, in its own cgroup and network namespace.

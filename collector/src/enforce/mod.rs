@@ -1,0 +1,1 @@
+//! Decisions → deny entries in kernel maps.

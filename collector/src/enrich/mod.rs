@@ -1,0 +1,1 @@
+//! Adds process, executable and workload to a decoded record.

@@ -1,0 +1,147 @@
+//! A finding: what the SOC sees. One per (host, workload, subtree, type); it is created, updated and closed.
+
+use std::sync::Arc;
+
+use model::event::Time;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What kind of thing was found. Stable: routing and suppression depend on the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingType {
+    /// A never-seen exec edge.
+    ExecNovel,
+    /// An executable that lives in memory only or was deleted.
+    MemoryExec,
+    /// A never-seen destination.
+    EgressNovel,
+    /// Syscall sequences that the workload never made.
+    Sequence,
+    /// Unusual volume, fan-out or error rate.
+    Volume,
+    /// Evidence was lost for longer than a moment.
+    Loss,
+    /// The agent itself: breaker opened, model unhealthy, enforcement refused.
+    Agent,
+}
+
+/// How bad. A lone anomaly is Low or Medium; High needs corroboration by another sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Look when there is time.
+    Low,
+    /// Look today.
+    Medium,
+    /// Look now.
+    High,
+}
+
+/// The life of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FindingState {
+    /// New evidence may still raise it.
+    Open,
+    /// No new distinct evidence for five minutes, or closed by an operator.
+    Closed,
+}
+
+/// A process as a finding keeps it: text may hold anything, so it is made printable only where it is printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSummary {
+    /// Cookie.
+    pub cookie: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Executable.
+    pub exe: Arc<str>,
+    /// Command line, cut.
+    pub cmdline: Arc<str>,
+    /// Real user.
+    pub uid: u32,
+    /// Login user.
+    pub loginuid: Option<u32>,
+}
+
+/// One reason, in bits, with the usual value beside the one now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Coordinate or fact family: `exec edge`, `destination`, `sequence`, `volume`, …
+    pub what: String,
+    /// What was seen now, by name: `httpd > sh`, `203.0.113.7:4444/tcp`, `socket>connect>dup2`.
+    pub now: String,
+    /// What is usual, in words: `7 edges, none to sh`.
+    pub usual: String,
+    /// Surprise in bits; higher = more anomalous.
+    pub bits: f64,
+}
+
+/// A finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// UUIDv5 of host, workload, subtree, type and episode start: the same replay gives the same id.
+    pub id: Uuid,
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: FindingType,
+    /// Severity now.
+    pub severity: Severity,
+    /// State.
+    pub state: FindingState,
+    /// Host name.
+    pub host: Arc<str>,
+    /// Workload.
+    pub workload: Arc<str>,
+    /// The mode of the workload when it was last updated: `learning`, `monitoring`, `enforcing`.
+    pub mode: crate::policy::mode::Mode,
+    /// First evidence.
+    pub created: Time,
+    /// Last evidence.
+    pub updated: Time,
+    /// How often evidence was added.
+    pub count: u32,
+    /// One sentence for a title.
+    pub title: String,
+    /// The process that the finding hangs on: root of the subtree.
+    pub anchor: u64,
+    /// From the outermost known ancestor to the process that did it.
+    pub tree: Vec<ProcessSummary>,
+    /// Episode score in bits; higher = more anomalous.
+    pub score: f64,
+    /// Threshold in force.
+    pub threshold: f64,
+    /// Whether the threshold is a return level of this host's own data.
+    pub calibrated: bool,
+    /// Isolation depth of the most anomalous vector and the median depth, in cuts.
+    pub depth: Option<(f64, f64)>,
+    /// Why, the most surprising first.
+    pub reasons: Vec<Reason>,
+    /// What the subtree did before the first denial, oldest first; at most 16.
+    pub happened: Vec<String>,
+    /// Other open findings of the same subtree.
+    pub related: Vec<Uuid>,
+    /// Decisions that it caused.
+    pub decisions: Vec<u64>,
+    /// Denied operations.
+    pub denied: u64,
+    /// Share of the evidence that was lost, 0–1.
+    pub lost: f64,
+    /// Made by the demo or a test: no feed pages anybody.
+    pub test: bool,
+}
+
+impl Finding {
+    /// The short name that people type: `F-` and the last five digits of the id in Crockford's base 32.
+    pub fn short(&self) -> String {
+        short_id('F', self.id.as_u128() as u64)
+    }
+}
+
+/// `F-…` or `D-…`: five characters without i, l, o and u, which are mistaken for others.
+pub fn short_id(letter: char, number: u64) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let digits: String = (0..5).rev().map(|place| DIGITS[(number >> (place * 5) & 31) as usize] as char).collect();
+    format!("{letter}-{digits}")
+}

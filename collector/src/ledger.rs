@@ -1,0 +1,1 @@
+//! Sent = decoded + rejected + lost, per program.

@@ -1,0 +1,1 @@
+//! Puts the kernel programs in place and says what could not be.

@@ -1,0 +1,2 @@
+//! Verdicts → findings and decisions.
+pub mod mode;

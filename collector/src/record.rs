@@ -1,0 +1,1 @@
+//! Writes kernel records to a file.

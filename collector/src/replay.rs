@@ -1,0 +1,1 @@
+//! Runs a recorded file through decode to policy, without privileges.

@@ -1,0 +1,1 @@
+//! Reads the two ring buffers.

@@ -1,0 +1,1 @@
+//! Asks the model about each event.

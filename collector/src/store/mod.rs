@@ -1,0 +1,1 @@
+//! SQLite: modes, model snapshots, findings, decisions, audit.
