@@ -1,0 +1,3 @@
+//! Wires the stages together: threads, bounded queues, start and ordered shutdown.
+
+pub mod inbox;
