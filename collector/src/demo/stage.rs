@@ -1,5 +1,6 @@
 //! The demo's stage: a folder, two cgroups and a network namespace of its own, and their complete removal.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -66,11 +67,8 @@ impl Stage {
 
     /// Starts a program of the shop in its place.
     pub fn start(&mut self, program: &str, place: Place) -> anyhow::Result<u32> {
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace])
-            .arg(self.layout.bin("shop-start"))
-            .arg(self.cgroup(place))
-            .arg(self.layout.bin(program))
+        let child = self
+            .command(place, self.layout.bin(program).as_os_str())
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {program}"))?;
@@ -79,12 +77,19 @@ impl Stage {
         Ok(pid)
     }
 
-    /// Runs a program of the machine inside the network namespace, in the public's place.
-    pub fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace]).arg(self.layout.bin("shop-start"));
-        command.arg(self.cgroup(Place::Public)).arg(program);
+    /// Prepares a program of the machine to run in the network namespace, as one of the public.
+    pub fn as_public(&self, program: &str) -> Command {
+        self.command(Place::Public, OsStr::new(program))
+    }
+
+    fn command(&self, place: Place, program: &OsStr) -> Command {
+        let mut command = Command::new(self.layout.bin("shop-start"));
+        command.arg(self.cgroup(place)).arg(self.namespace_file()).arg(program);
         command
+    }
+
+    fn namespace_file(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.namespace)
     }
 
     fn make_folders(&mut self) -> anyhow::Result<()> {
@@ -131,8 +136,7 @@ impl Stage {
         }
         let _ = ip(&["netns", "delete", &self.namespace]);
         let _ = fs::remove_dir_all(&self.layout.root);
-        let namespace = Path::new("/run/netns").join(&self.namespace);
-        [&self.top, &self.layout.root, &namespace]
+        [&self.top, &self.layout.root, &self.namespace_file()]
             .into_iter()
             .filter(|path| path.exists())
             .map(|path| path.display().to_string())

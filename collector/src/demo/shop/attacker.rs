@@ -56,6 +56,8 @@ pub fn run(layout: &Layout) -> anyhow::Result<()> {
         });
         while let Ok((mut stream, _)) = web.accept() {
             note(Heard::Web { boot_ns: boot_ns() });
+            let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
+            let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\npayload\n");
         }
     });
