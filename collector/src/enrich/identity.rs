@@ -1,0 +1,185 @@
+//! Workload identity: what a baseline belongs to, as a pure function of the cgroup path and the runtime's state.
+//!
+//! The order is container → systemd unit → login session → cron → cgroup path. A name that changes at every start (ids,
+//! template instances, transient units) is folded, because a baseline that starts anew every time never learns. The table
+//! `tests/golden/identity.tsv` is the contract: changing a line there voids the baselines of whoever runs that workload.
+//!
+//! | form | example |
+//! |---|---|
+//! | `k8s:namespace/kind/name/container` | `k8s:prod/Deployment/cart/app` |
+//! | `container:image/name` | `container:nginx/web` |
+//! | `unit:name` | `unit:nginx.service`, `unit:getty@.service` |
+//! | `user:name` (a unit that a user's own manager runs) | `user:syncthing.service` |
+//! | `login`, `cron`, `kernel`, `host` (no cgroup of its own) | |
+//! | `cgroup:/path` | `cgroup:/batch/nightly` |
+
+use super::runtime::ContainerInfo;
+use super::unit;
+
+/// Workload of kernel threads.
+pub const KERNEL: &str = "kernel";
+/// Workload of processes in the root cgroup.
+pub const HOST: &str = "host";
+/// Workload of interactive sessions; never denied automatically.
+pub const LOGIN: &str = "login";
+/// Workload of everything that cron starts.
+pub const CRON: &str = "cron";
+/// Workload of a process whose cgroup could not be found out.
+pub const UNKNOWN: &str = "unknown";
+
+/// Longest workload name in bytes; what is longer is cut, so that a hostile cgroup name cannot fill the tables.
+const LONGEST: usize = 200;
+
+/// A container that a cgroup path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// The runtime as the path spells it: `docker`, `containerd`, `cri-o`, `podman`, `lxc`, `nspawn`, …
+    pub runtime: &'static str,
+    /// Container id; for lxc and nspawn the name.
+    pub id: &'a str,
+    /// Below a Kubernetes pod.
+    pub in_pod: bool,
+}
+
+/// The workload of a process in the cgroup `path`; `container` looks up a container's state by id.
+///
+/// A path may name several containers (a container that runs containers). The innermost one that the host's runtimes know
+/// decides; one that nobody knows is `unidentified`, under the name of its outermost runtime.
+pub fn workload(path: &str, mut container: impl FnMut(&str) -> Option<ContainerInfo>) -> String {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let candidates = candidates(path);
+    for candidate in candidates.iter().rev() {
+        if let Some(info) = container(candidate.id) {
+            return bounded(info.workload());
+        }
+    }
+    if let Some(outermost) = candidates.first() {
+        return bounded(without_state(outermost));
+    }
+    if components(path).any(is_pod) {
+        return "k8s:unidentified".to_owned();
+    }
+    bounded(unit::workload(path).unwrap_or_else(|| plain_cgroup(path)))
+}
+
+/// The containers that a cgroup path names, outermost first.
+pub fn candidates(path: &str) -> Vec<Candidate<'_>> {
+    let mut found = Vec::new();
+    let mut in_pod = false;
+    let mut before = "";
+    for component in components(path) {
+        in_pod |= is_pod(component);
+        if let Some((runtime, id)) = container_of(component, before, in_pod) {
+            found.push(Candidate { runtime, id, in_pod });
+        }
+        before = component;
+    }
+    found
+}
+
+fn components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|component| !component.is_empty())
+}
+
+/// `pod<uid>` of the cgroupfs driver, `kubepods-burstable-pod<uid>.slice` of the systemd driver.
+fn is_pod(component: &str) -> bool {
+    let name = component.split(':').next().unwrap_or(component);
+    let name = name.strip_suffix(".slice").unwrap_or(name);
+    let uid = match name.strip_prefix("kubepods").or_else(|| name.strip_prefix("kubelet-kubepods")) {
+        Some(rest) => rest.rsplit_once("-pod").map(|(_, uid)| uid),
+        None => name.strip_prefix("pod"),
+    };
+    uid.is_some_and(|uid| uid.len() >= 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-_".contains(&byte)))
+}
+
+/// Runtime and id, if this component of a path (whose parent is `before`) is a container's.
+fn container_of<'a>(component: &'a str, before: &str, in_pod: bool) -> Option<(&'static str, &'a str)> {
+    if let Some(name) = lxc_name(component, before) {
+        return Some(("lxc", name));
+    }
+    if let Some(name) = nspawn_name(component) {
+        return Some(("nspawn", name));
+    }
+    // The cgroupfs driver given a path in systemd's spelling makes `slice:prefix:id` one directory.
+    if let Some((rest, id)) = component.rsplit_once(':')
+        && is_id(id)
+    {
+        let prefix = rest.rsplit_once(':').map_or(rest, |(_, prefix)| prefix);
+        return runtime_of(prefix).map(|runtime| (runtime, id));
+    }
+    let name = component.strip_suffix(".scope").unwrap_or(component);
+    match name.rsplit_once('-') {
+        Some((prefix, id)) if is_id(id) => runtime_of(prefix).map(|runtime| (runtime, id)),
+        _ if is_id(name) => Some((runtime_above(before, in_pod), name)),
+        _ if before_is_ecs_task(before, name) => Some(("ecs", name)),
+        _ => None,
+    }
+}
+
+/// Container ids are 64 hexadecimal digits in every runtime that Kubernetes can use, and in docker and podman.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn runtime_of(prefix: &str) -> Option<&'static str> {
+    match prefix {
+        "docker" => Some("docker"),
+        "cri-containerd" | "containerd" => Some("containerd"),
+        "crio" | "cri-o" => Some("cri-o"),
+        "libpod" => Some("podman"),
+        "nerdctl" => Some("nerdctl"),
+        // conmon watches a container from outside and is part of the runtime.
+        "crio-conmon" | "libpod-conmon" => None,
+        _ => Some("other"),
+    }
+}
+
+fn runtime_above(before: &str, in_pod: bool) -> &'static str {
+    match before {
+        "docker" => "docker",
+        "libpod_parent" | "libpod" => "podman",
+        _ if in_pod => "containerd",
+        _ => "other",
+    }
+}
+
+/// `<task>/<task>-<number>` of Amazon's container service, where task is 32 hexadecimal digits.
+fn before_is_ecs_task(before: &str, name: &str) -> bool {
+    before.len() == 32
+        && before.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && name.strip_prefix(before).and_then(|rest| rest.strip_prefix('-')).is_some_and(unit::is_number)
+}
+
+fn lxc_name<'a>(component: &'a str, before: &str) -> Option<&'a str> {
+    match before {
+        "lxc" | "lxc.payload" => Some(component),
+        _ => component.strip_prefix("lxc.payload."),
+    }
+}
+
+fn nspawn_name(component: &str) -> Option<&str> {
+    component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service")
+}
+
+fn without_state(candidate: &Candidate<'_>) -> String {
+    match candidate.runtime {
+        named @ ("lxc" | "nspawn") => format!("container:{named}/{}", candidate.id),
+        _ if candidate.in_pod => "k8s:unidentified".to_owned(),
+        runtime => format!("container:{runtime}/unidentified"),
+    }
+}
+
+fn plain_cgroup(path: &str) -> String {
+    let mut folded = String::new();
+    for component in components(path) {
+        folded.push('/');
+        folded.push_str(if unit::is_id(component) { "*" } else { component });
+    }
+    if folded.is_empty() { HOST.to_owned() } else { format!("cgroup:{folded}") }
+}
+
+fn bounded(mut name: String) -> String {
+    let end = name.floor_char_boundary(LONGEST);
+    name.truncate(end);
+    name
+}
