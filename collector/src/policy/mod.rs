@@ -1,2 +1,491 @@
-//! Verdicts → findings and decisions.
+//! Verdicts → findings and decisions. Pure: no IO and no clock; what has to be done comes out as [`Outcome`]s, which
+//! [`commit`] carries out in the right order (audit row before kernel entry).
+
+mod budget;
+mod commit;
+mod config;
+mod decide;
+pub mod decision;
+pub mod evidence;
+pub mod finding;
+mod knowledge;
 pub mod mode;
+pub mod protect;
+pub mod readiness;
+mod trail;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::event::{Body, Event, Time};
+use model::{EpisodeView, Verdict, WorkloadSummary};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use budget::Budget;
+pub(crate) use commit::audit_entry;
+pub use commit::{Committed, commit};
+pub use config::Config;
+use decision::{Booked, DecisionError, Decisions, Proposal};
+use finding::{Change, Findings, Scene};
+pub use knowledge::{Knowledge, gates};
+use mode::{Mode, ModeError, ModeRequest, ModeRow, Modes};
+use protect::Protected;
+use readiness::{Circumstances, Readiness};
+use trail::{MAX_TRAILS, Names, Trail};
+
+use crate::decision::{Author, Decision};
+use crate::finding::{Finding, FindingType, Reason, Severity};
+
+/// What happened to a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecisionChange {
+    /// New: it needs its audit row, then its kernel entry.
+    Made,
+    /// Its deadline moved.
+    Extended,
+    /// It denied something; only the count changed.
+    Hit,
+    /// Lapsed, released, tripped or taken back.
+    Ended,
+}
+
+/// What the agent has to do, keep and tell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A finding changed.
+    Finding(Change, Finding),
+    /// A decision changed.
+    Decision(DecisionChange, Decision),
+    /// A mode changed; the scorer follows.
+    Mode(ModeRow),
+    /// A line for the audit that is none of the above.
+    Audit(Entry),
+}
+
+/// One line of the audit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Time,
+    /// On whose word.
+    pub author: Author,
+    /// What: `decision made`, `mode set`, `refused`, …
+    pub what: String,
+    /// About: a decision's or finding's short name, or a workload.
+    pub subject: String,
+    /// Why, in words.
+    pub text: String,
+}
+
+/// What is kept over a restart besides modes and decisions, which have tables of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Open findings.
+    pub findings: Vec<Finding>,
+    /// Trails of open episodes.
+    trails: Vec<Trail>,
+    budget: Budget,
+    /// Next decision number.
+    pub next_decision: u64,
+}
+
+/// Everything that turns verdicts into findings and decisions on one host.
+pub struct Policy {
+    config: Config,
+    host: Arc<str>,
+    modes: Modes,
+    findings: Findings,
+    decisions: Decisions,
+    protected: Protected,
+    trails: BTreeMap<u64, Trail>,
+    names: Names,
+    budget: Budget,
+    refused: BTreeMap<u64, String>,
+    overflow: u64,
+}
+
+impl Policy {
+    /// An empty one, or with what the store kept.
+    pub fn new(
+        config: Config,
+        host: Arc<str>,
+        protected: Protected,
+        state: State,
+        modes: Vec<ModeRow>,
+        decisions: Vec<Decision>,
+    ) -> Self {
+        Self {
+            config,
+            host,
+            modes: Modes::from_rows(modes),
+            findings: Findings::restore(state.findings),
+            decisions: Decisions::restore(decisions, state.next_decision),
+            protected,
+            trails: state.trails.into_iter().map(|trail| (trail.anchor, trail)).collect(),
+            names: Names::default(),
+            budget: state.budget,
+            refused: BTreeMap::new(),
+            overflow: 0,
+        }
+    }
+
+    /// What has to be kept, besides [`Policy::modes`] and [`Policy::decisions`].
+    pub fn state(&self) -> State {
+        State {
+            findings: self.findings.iter().cloned().collect(),
+            trails: self.trails.values().cloned().collect(),
+            budget: self.budget.clone(),
+            next_decision: self.decisions.next_number(),
+        }
+    }
+
+    /// Takes one event: remembers its process, then judges its verdict or counts its denial.
+    pub fn on_event(&mut self, event: &Event, verdict: Option<&Verdict>, known: &dyn Knowledge) -> Vec<Outcome> {
+        self.note(event);
+        match (&event.body, verdict) {
+            (Body::Deny(_), _) => self.on_deny(event),
+            (_, Some(verdict)) => self.on_verdict(event, verdict, known),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Remembers who an event is about; true when its process joined the protected set just now.
+    pub fn note(&mut self, event: &Event) -> bool {
+        self.names.note(event);
+        match event.body {
+            Body::Exit(_) => {
+                self.protected.forget(event.process.cookie);
+                false
+            }
+            _ => self.protected.consider(&event.process, &self.config),
+        }
+    }
+
+    /// Judges a verdict: findings first, then whether something has to be denied.
+    pub fn on_verdict(&mut self, event: &Event, verdict: &Verdict, known: &dyn Knowledge) -> Vec<Outcome> {
+        let mode = self.modes.of(&event.process.workload);
+        let kinds = evidence::kinds(event, verdict, mode);
+        let anchor = verdict.episode.anchor;
+        let mut outcomes = self.begin_anew(verdict, event.at);
+        let judged = mode > Mode::Learning || !kinds.is_empty();
+        if !self.trails.contains_key(&anchor) {
+            if !judged || (kinds.is_empty() && evidence::sensor(event, verdict).is_none()) {
+                return outcomes;
+            }
+            if self.trails.len() >= MAX_TRAILS {
+                self.overflow += 1;
+                return outcomes;
+            }
+        }
+        let trail = self.trails.entry(anchor).or_insert_with(|| Trail::begin(event, verdict));
+        trail.follow(event, verdict, judged);
+        let scene = Scene {
+            host: &self.host,
+            mode,
+            threshold: known.threshold(),
+            trail,
+            names: &self.names,
+            config: &self.config,
+        };
+        for kind in kinds {
+            let told = self.findings.add(kind, event, verdict, &scene, &mut self.budget);
+            outcomes.extend(told.map(|(change, finding)| Outcome::Finding(change, finding)));
+        }
+        let risen = self.findings.rise(verdict, &scene, &mut self.budget);
+        outcomes.extend(risen.into_iter().map(|finding| Outcome::Finding(Change::Updated, finding)));
+        outcomes.extend(self.decide(event, verdict, mode, known));
+        outcomes
+    }
+
+    /// The same anchor in a new episode: what belonged to the old one is closed.
+    fn begin_anew(&mut self, verdict: &Verdict, at: Time) -> Vec<Outcome> {
+        let anchor = verdict.episode.anchor;
+        match self.trails.get(&anchor) {
+            Some(trail) if trail.started != verdict.episode.started => self.end_episode(anchor, at),
+            _ => Vec::new(),
+        }
+    }
+
+    fn end_episode(&mut self, anchor: u64, at: Time) -> Vec<Outcome> {
+        self.trails.remove(&anchor);
+        self.refused.remove(&anchor);
+        let closed = self.findings.close_anchor(anchor, at);
+        closed.into_iter().map(|finding| Outcome::Finding(Change::Closed, finding)).collect()
+    }
+
+    /// Counts a denial and raises what it belongs to.
+    pub fn on_deny(&mut self, event: &Event) -> Vec<Outcome> {
+        let Body::Deny(deny) = &event.body else { return Vec::new() };
+        let count = 1 + u64::from(deny.suppressed);
+        let Some((decision, tripped)) = self.decisions.hit(deny.decision, count, deny.breaker, event.at) else {
+            return Vec::new();
+        };
+        let mut outcomes = Vec::new();
+        let told = decision.hits == count || (decision.hits - count).leading_zeros() != decision.hits.leading_zeros();
+        if tripped {
+            outcomes.push(Outcome::Decision(DecisionChange::Ended, decision.clone()));
+            let text = format!("{} was disarmed by its breaker after {} hits", decision.short(), decision.hits);
+            outcomes.extend(self.about_agent("breaker", text, event.at));
+        } else if told {
+            outcomes.push(Outcome::Decision(DecisionChange::Hit, decision.clone()));
+        }
+        outcomes.extend(self.denied(event, &decision, count, told));
+        outcomes
+    }
+
+    fn denied(&mut self, event: &Event, decision: &Decision, count: u64, told: bool) -> Vec<Outcome> {
+        let Body::Deny(deny) = &event.body else { return Vec::new() };
+        let process = &event.process;
+        let lineage = |anchor: u64| anchor == process.cookie || process.ancestors.contains(&anchor);
+        let by_person = decision.author != Author::Automatic;
+        let caused = decision.finding;
+        let mut outcomes = Vec::new();
+        let ids: Vec<Uuid> = self
+            .findings
+            .iter()
+            .filter(|finding| Some(finding.id) == caused || (by_person && lineage(finding.anchor)))
+            .map(|finding| finding.id)
+            .collect();
+        for id in ids {
+            let Some(finding) = self.findings.get_mut(id) else { continue };
+            finding.updated = event.at;
+            let before = finding.severity;
+            if !deny.shadow {
+                finding.denied = finding.denied.saturating_add(count);
+                if let Some(trail) = self.trails.get_mut(&finding.anchor) {
+                    trail.denied = true;
+                }
+            }
+            // A denial by our own decision corroborates nothing: it came from the same score.
+            if by_person && !deny.shadow && finding.severity < Severity::High {
+                finding.severity = Severity::High;
+                finding::add_reason(
+                    finding,
+                    Reason {
+                        what: "denied".to_owned(),
+                        now: format!("{} hit {}, which a person ordered", deny.remote, decision.short()),
+                        usual: "no denials".to_owned(),
+                        bits: 0.0,
+                    },
+                );
+            }
+            if told || finding.severity != before {
+                outcomes.push(Outcome::Finding(Change::Updated, finding.clone()));
+            }
+        }
+        outcomes
+    }
+
+    /// Lets time pass: closed episodes, lapsed decisions, modes that fall back.
+    pub fn on_tick(&mut self, at: Time, closed: &[EpisodeView]) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for episode in closed {
+            let current = self.trails.get(&episode.anchor).is_none_or(|trail| trail.started == episode.started);
+            if current {
+                outcomes.extend(self.end_episode(episode.anchor, at));
+            }
+        }
+        let stale = self.findings.close_stale(at);
+        self.trails.retain(|_, trail| at.unix_ns.saturating_sub(trail.last.unix_ns) <= 25 * 3_600 * 1_000_000_000);
+        outcomes.extend(stale.into_iter().map(|finding| Outcome::Finding(Change::Closed, finding)));
+        outcomes.extend(self.decisions.lapse(at).into_iter().map(|d| Outcome::Decision(DecisionChange::Ended, d)));
+        outcomes.extend(self.modes.lapse(at).into_iter().map(Outcome::Mode));
+        outcomes
+    }
+
+    /// The host was started anew since the state was kept: cookies and kernel entries of before mean nothing.
+    pub fn on_reboot(&mut self, at: Time) -> Vec<Outcome> {
+        self.modes.carry_over(at);
+        let mut outcomes: Vec<Outcome> = self
+            .decisions
+            .end_all_by_reboot(at)
+            .into_iter()
+            .map(|d| Outcome::Decision(DecisionChange::Ended, d))
+            .collect();
+        let anchors: Vec<u64> = self.findings.iter().map(|finding| finding.anchor).collect();
+        self.trails.clear();
+        for anchor in anchors {
+            outcomes.extend(self.end_episode(anchor, at));
+        }
+        outcomes
+    }
+
+    /// Changes a workload's mode.
+    ///
+    /// # Errors
+    ///
+    /// A [`ModeError`] that says what has to be done first.
+    pub fn set_mode(
+        &mut self,
+        request: ModeRequest,
+        readiness: &Readiness,
+        at: Time,
+    ) -> Result<Vec<Outcome>, ModeError> {
+        let row = self.modes.set(request, readiness, at)?;
+        let mut outcomes = vec![Outcome::Mode(row.clone())];
+        if row.mode < Mode::Enforcing {
+            outcomes.extend(self.release_automatic(&row, at));
+        }
+        Ok(outcomes)
+    }
+
+    /// Leaving enforcing undoes what was denied automatically because of it.
+    fn release_automatic(&mut self, row: &ModeRow, at: Time) -> Vec<Outcome> {
+        let numbers: Vec<u64> = self
+            .decisions
+            .live(at)
+            .into_iter()
+            .filter(|d| d.author == Author::Automatic && !d.shadow && d.workload.as_ref() == Some(&row.workload))
+            .map(|d| d.number)
+            .collect();
+        let why = format!("{} went to {}", row.workload, row.mode);
+        let release = |number| self.decisions.release(number, "mode", &why, at).ok();
+        numbers.into_iter().filter_map(release).map(|d| Outcome::Decision(DecisionChange::Ended, d)).collect()
+    }
+
+    /// Confirms a mode that would fall back.
+    ///
+    /// # Errors
+    ///
+    /// When nothing waits for confirmation.
+    pub fn confirm_mode(&mut self, workload: &str, author: Author) -> Result<Vec<Outcome>, ModeError> {
+        Ok(vec![Outcome::Mode(self.modes.confirm(workload, author)?)])
+    }
+
+    /// Makes a person's decision.
+    ///
+    /// # Errors
+    ///
+    /// A [`DecisionError`], e.g. because the target is protected.
+    pub fn add_decision(&mut self, proposal: Proposal, at: Time) -> Result<Vec<Outcome>, DecisionError> {
+        Ok(match self.decisions.book(proposal, &self.protected, &self.config, at)? {
+            Booked::New(decision) => vec![Outcome::Decision(DecisionChange::Made, decision)],
+            Booked::Extended(decision) => vec![Outcome::Decision(DecisionChange::Extended, decision)],
+            Booked::Covered(_) => Vec::new(),
+        })
+    }
+
+    /// Undoes a decision.
+    ///
+    /// # Errors
+    ///
+    /// When it is not in force.
+    pub fn release(&mut self, number: u64, who: &str, why: &str, at: Time) -> Result<Vec<Outcome>, DecisionError> {
+        let decision = self.decisions.release(number, who, why, at)?;
+        Ok(vec![Outcome::Decision(DecisionChange::Ended, decision)])
+    }
+
+    /// Undoes every live decision, or only the automatic ones.
+    pub fn release_all(&mut self, automatic_only: bool, who: &str, why: &str, at: Time) -> Vec<Outcome> {
+        let chosen = |d: &Decision| !automatic_only || d.author == Author::Automatic;
+        let numbers: Vec<u64> = self.decisions.live(at).iter().filter(|d| chosen(d)).map(|d| d.number).collect();
+        numbers.into_iter().filter_map(|number| self.release(number, who, why, at).ok()).flatten().collect()
+    }
+
+    /// Moves a deadline.
+    ///
+    /// # Errors
+    ///
+    /// When the decision is not in force or the deadline is out of bounds.
+    pub fn extend(&mut self, number: u64, ttl_ns: u64, at: Time) -> Result<Vec<Outcome>, DecisionError> {
+        let decision = self.decisions.extend(number, ttl_ns, &self.config, at)?;
+        Ok(vec![Outcome::Decision(DecisionChange::Extended, decision)])
+    }
+
+    /// Closes a finding by a person's word.
+    pub fn close_finding(&mut self, id: Uuid, who: &str, why: &str, at: Time) -> Vec<Outcome> {
+        let Some(finding) = self.findings.close(id, at) else { return Vec::new() };
+        let entry = Entry {
+            at,
+            author: Author::Operator(who.to_owned()),
+            what: "finding closed".to_owned(),
+            subject: finding.short(),
+            text: why.to_owned(),
+        };
+        vec![Outcome::Finding(Change::Closed, finding), Outcome::Audit(entry)]
+    }
+
+    /// Reports something about the agent itself: `subject` is a short stable word, told once while it lasts.
+    pub fn about_agent(&mut self, subject: &str, text: String, at: Time) -> Vec<Outcome> {
+        let told = self.findings.about_agent(&self.host, subject, text, &self.config, at);
+        told.into_iter().map(|(change, finding)| Outcome::Finding(change, finding)).collect()
+    }
+
+    /// Whether a workload's baseline is ready. `lost` is the share of its evidence that was lost.
+    pub fn readiness(&self, workload: &Arc<str>, summary: &WorkloadSummary, lost: f64, at: Time) -> Readiness {
+        let circumstances = Circumstances { lost, suspected: self.findings.suspects(workload) };
+        readiness::readiness(workload, summary, circumstances, &self.config, at)
+    }
+
+    /// Modes.
+    pub fn modes(&self) -> &Modes {
+        &self.modes
+    }
+
+    /// Open findings.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter()
+    }
+
+    /// Decisions.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    /// Decisions in force.
+    pub fn live(&self, at: Time) -> Vec<Decision> {
+        self.decisions.live(at)
+    }
+
+    /// The protected set.
+    pub fn protected(&self) -> &Protected {
+        &self.protected
+    }
+
+    /// The protected set, for telling it about cgroups and addresses.
+    pub fn protected_mut(&mut self) -> &mut Protected {
+        &mut self.protected
+    }
+
+    /// Settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Findings held back by the budget, and things that did not fit into bounded tables.
+    pub fn losses(&self) -> (u64, u64) {
+        let full = self.findings.overflow() + self.names.overflow() + self.protected.overflow() + self.overflow;
+        (self.budget.held_back(), full)
+    }
+
+    fn retract(&mut self, number: u64, why: &str, at: Time) -> Option<Outcome> {
+        let decision = self.decisions.retract(number, why, at)?;
+        Some(Outcome::Decision(DecisionChange::Ended, decision))
+    }
+
+    fn attach(&mut self, anchor: u64, number: u64) -> Vec<Outcome> {
+        let note = |finding: &mut Finding| {
+            finding.decisions.push(number);
+            Outcome::Finding(Change::Updated, finding.clone())
+        };
+        let unnamed = |finding: &&mut Finding| finding.decisions.len() < 16 && !finding.decisions.contains(&number);
+        self.findings.of_anchor_mut(anchor).filter(unnamed).map(note).collect()
+    }
+
+    /// The finding that a decision on this subtree is made for: the most telling kind.
+    fn cause(&self, anchor: u64) -> Option<Uuid> {
+        let rank = |kind: FindingType| match kind {
+            FindingType::ExecNovel => 0,
+            FindingType::EgressNovel => 1,
+            FindingType::MemoryExec => 2,
+            _ => 3,
+        };
+        let of_anchor = self.findings.iter().filter(|finding| finding.anchor == anchor);
+        of_anchor.min_by_key(|finding| rank(finding.kind)).map(|finding| finding.id)
+    }
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

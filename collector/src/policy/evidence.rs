@@ -1,0 +1,209 @@
+//! What one verdict says in the words of findings: kinds, sensors, reasons, title.
+
+use collector_common::flow::Direction;
+use collector_common::process::{EXEC_MEMORY, EXEC_UNLINKED};
+use ipnet::IpNet;
+use model::event::{Body, Event, Flow};
+use model::{Fact, FactSurprise, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::mode::Mode;
+use crate::decision::Destination;
+use crate::finding::{FindingType, Reason};
+
+/// Evidence below this many bits neither opens an episode's finding nor corroborates another sensor.
+pub const EVIDENCE_BITS: f64 = 6.0;
+/// Facts below this many bits are not worth a line.
+const REASON_BITS: f64 = 1.0;
+/// Trigrams named in one reason.
+const NAMED_TRIGRAMS: usize = 3;
+
+const SEQ: usize = 0;
+const PRIV: usize = 1;
+const FILE: usize = 3;
+const FANOUT: usize = 5;
+const VOLUME: usize = 6;
+const ERROR: usize = 7;
+
+/// Who saw it. Two different ones have to agree before a finding is High.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sensor {
+    /// Exec records.
+    Process,
+    /// Flow records.
+    Flow,
+    /// Syscall windows.
+    Trace,
+}
+
+impl Sensor {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Flow => "flow",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The sensor behind an event, when the verdict is evidence at all.
+pub fn sensor(event: &Event, verdict: &Verdict) -> Option<Sensor> {
+    let strong = verdict.score.value >= EVIDENCE_BITS || novel(verdict).any(|fact| fact.bits >= EVIDENCE_BITS);
+    let sensor = match event.body {
+        Body::Exec(_) => Sensor::Process,
+        Body::Flow(_) => Sensor::Flow,
+        Body::Window(_) => Sensor::Trace,
+        _ => return None,
+    };
+    strong.then_some(sensor)
+}
+
+/// The kinds of finding that this verdict is evidence for.
+pub fn kinds(event: &Event, verdict: &Verdict, mode: Mode) -> Vec<FindingType> {
+    let mut kinds = Vec::new();
+    if let Body::Exec(exec) = &event.body
+        && exec.bits & (EXEC_MEMORY | EXEC_UNLINKED) != 0
+    {
+        // Nobody has to learn for a week that this is rare: it speaks from the first second.
+        kinds.push(FindingType::MemoryExec);
+    }
+    if mode == Mode::Learning {
+        return kinds;
+    }
+    if is_novel_exec(event, verdict) {
+        kinds.push(FindingType::ExecNovel);
+    }
+    if novel_destination(event, verdict).is_some() {
+        kinds.push(FindingType::EgressNovel);
+    }
+    if kinds.is_empty() && verdict.episode.over_threshold && verdict.score.value >= EVIDENCE_BITS {
+        kinds.extend(dominant(verdict));
+    }
+    kinds
+}
+
+fn dominant(verdict: &Verdict) -> Option<FindingType> {
+    let parts = verdict.score.contributions;
+    let sequence = parts[SEQ] + parts[PRIV] + parts[FILE];
+    let volume = parts[FANOUT] + parts[VOLUME] + parts[ERROR];
+    match sequence.total_cmp(&volume) {
+        _ if sequence.max(volume) <= 0.0 => None,
+        std::cmp::Ordering::Less => Some(FindingType::Volume),
+        _ => Some(FindingType::Sequence),
+    }
+}
+
+/// Facts that the workload is judged against and does not hold.
+pub fn novel(verdict: &Verdict) -> impl Iterator<Item = &FactSurprise> {
+    verdict.facts.iter().filter(|fact| fact.novel)
+}
+
+/// A never-seen exec edge or executable.
+pub fn is_novel_exec(event: &Event, verdict: &Verdict) -> bool {
+    matches!(event.body, Body::Exec(_))
+        && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. } | Fact::Executable { .. }))
+}
+
+/// A never-seen destination that this host connected to.
+pub fn novel_destination(event: &Event, verdict: &Verdict) -> Option<Destination> {
+    let Body::Flow(flow) = &event.body else { return None };
+    let unknown = novel(verdict).any(|fact| matches!(fact.fact, Fact::Destination { .. }));
+    (unknown && flow.direction == Direction::Out as u8).then(|| destination(flow))
+}
+
+fn destination(flow: &Flow) -> Destination {
+    let port = flow.remote.port();
+    Destination { net: IpNet::from(flow.remote.ip()), ports: vec![(port, port)] }
+}
+
+/// What was done, for the list of what happened.
+pub fn deed(event: &Event) -> Option<String> {
+    match &event.body {
+        Body::Exec(_) => Some(format!("exec {}", base_name(&event.process.exe))),
+        Body::Flow(flow) if flow.direction == Direction::Out as u8 => Some(format!("connect {}", peer(flow))),
+        _ => None,
+    }
+}
+
+fn peer(flow: &Flow) -> String {
+    let protocol = if flow.protocol == 17 { "udp" } else { "tcp" };
+    format!("{}/{protocol}", flow.remote)
+}
+
+/// Why, the most surprising first.
+pub fn reasons(verdict: &Verdict) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = verdict
+        .facts
+        .iter()
+        .filter(|fact| fact.novel || fact.bits >= REASON_BITS)
+        .map(|fact| Reason {
+            what: family(&fact.fact).to_owned(),
+            now: fact.fact.to_string(),
+            usual: fact.usual.clone(),
+            bits: fact.bits,
+        })
+        .collect();
+    if !verdict.trigrams.is_empty() {
+        reasons.push(sequence_reason(verdict));
+    }
+    if verdict.score.value >= REASON_BITS {
+        reasons.push(Reason {
+            what: "isolation".to_owned(),
+            now: format!("isolated after {:.1} cuts", verdict.score.depth),
+            usual: format!("{:.1} cuts", verdict.score.median_depth),
+            bits: verdict.score.value,
+        });
+    }
+    reasons.sort_by(|left, right| right.bits.total_cmp(&left.bits));
+    reasons
+}
+
+fn sequence_reason(verdict: &Verdict) -> Reason {
+    let named: Vec<&str> = verdict.trigrams.iter().take(NAMED_TRIGRAMS).map(AsRef::as_ref).collect();
+    let more = verdict.trigrams.len().saturating_sub(NAMED_TRIGRAMS);
+    let rest = if more > 0 { format!(", +{more}") } else { String::new() };
+    Reason {
+        what: "sequence".to_owned(),
+        now: format!("{} new trigrams: {}{rest}", verdict.trigrams.len(), named.join(", ")),
+        usual: "none of them".to_owned(),
+        bits: verdict.vector.bits[SEQ],
+    }
+}
+
+fn family(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::ExecEdge { .. } => "exec edge",
+        Fact::Executable { .. } => "executable",
+        Fact::Destination { .. } => "destination",
+        Fact::Port { .. } => "port",
+        _ => "fact",
+    }
+}
+
+/// One sentence for a title.
+pub fn title(kind: FindingType, event: &Event) -> String {
+    let exe = base_name(&event.process.exe);
+    let workload = &event.process.workload;
+    match (&event.body, kind) {
+        (Body::Exec(_), FindingType::MemoryExec) => {
+            format!("{exe} in {workload} runs from memory or from a deleted file")
+        }
+        (Body::Exec(exec), _) => {
+            let parent = base_name(&exec.parent_exe);
+            format!("{parent} started {}, which {workload} never did", event.process.exe)
+        }
+        (Body::Flow(flow), FindingType::EgressNovel) => {
+            format!("{exe} reached {}, where {workload} never goes", peer(flow))
+        }
+        (_, FindingType::Sequence) => format!("{exe} makes system calls that {workload} never made"),
+        (_, FindingType::Volume) => format!("{exe} moves, tries or fails more than {workload} ever did"),
+        _ => format!("{exe} in {workload} does what was never seen"),
+    }
+}
+
+/// The last part of a path.
+pub fn base_name(path: &str) -> &str {
+    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
+}

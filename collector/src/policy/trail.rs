@@ -1,0 +1,166 @@
+//! What one subtree did during its episode: who has to be denied is decided from it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use model::Verdict;
+use model::event::{Body, Event, Process, Time};
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{self, Sensor};
+use crate::decision::Destination;
+use crate::finding::ProcessSummary;
+
+/// Deeds kept of one subtree.
+pub const MAX_DEEDS: usize = 16;
+/// Subtrees followed at once.
+pub const MAX_TRAILS: usize = 4_096;
+/// Processes remembered by name.
+const MAX_PROCESSES: usize = 65_536;
+/// Ended processes remembered by name: children outlive their parents.
+const MAX_ENDED: usize = 8_192;
+
+/// One subtree in one episode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trail {
+    /// Cookie of the episode's anchor.
+    pub anchor: u64,
+    /// Workload.
+    pub workload: Arc<str>,
+    /// When the episode began.
+    pub started: Time,
+    /// Last evidence.
+    pub last: Time,
+    /// Sensors that gave evidence.
+    pub sensors: BTreeSet<Sensor>,
+    /// The process that made the first never-seen exec edge.
+    pub culprit: Option<Arc<Process>>,
+    /// The first never-seen destination and who reached for it.
+    pub reached: Option<(Arc<Process>, Destination)>,
+    /// What it did, oldest first.
+    pub deeds: Vec<String>,
+    /// All of its evidence came without loss.
+    pub complete: bool,
+    /// Something was denied: later deeds are not listed.
+    pub denied: bool,
+}
+
+impl Trail {
+    /// A new one, from its first evidence.
+    pub fn begin(event: &Event, verdict: &Verdict) -> Self {
+        Self {
+            anchor: verdict.episode.anchor,
+            workload: event.process.workload.clone(),
+            started: verdict.episode.started,
+            last: event.at,
+            sensors: BTreeSet::new(),
+            culprit: None,
+            reached: None,
+            deeds: Vec::new(),
+            complete: true,
+            denied: false,
+        }
+    }
+
+    /// Adds what an event says.
+    pub fn follow(&mut self, event: &Event, verdict: &Verdict, judged: bool) {
+        self.last = event.at;
+        self.complete &= verdict.complete;
+        if let Some(deed) = evidence::deed(event)
+            && !self.denied
+            && self.deeds.len() < MAX_DEEDS
+            && self.deeds.last() != Some(&deed)
+        {
+            self.deeds.push(deed);
+        }
+        if !judged {
+            return;
+        }
+        self.sensors.extend(evidence::sensor(event, verdict));
+        if self.culprit.is_none() && evidence::is_novel_exec(event, verdict) {
+            self.culprit = Some(event.process.clone());
+        }
+        if self.reached.is_none()
+            && let Some(to) = evidence::novel_destination(event, verdict)
+        {
+            self.reached = Some((event.process.clone(), to));
+        }
+    }
+
+    /// A fact of class A (exec edge, destination) that the frozen baseline does not hold.
+    pub fn has_class_a(&self) -> bool {
+        self.culprit.is_some() || self.reached.is_some()
+    }
+
+    /// The sensors by name: `process, flow`.
+    pub fn sensor_names(&self) -> String {
+        self.sensors.iter().map(|sensor| sensor.name()).collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// Processes by cookie, so that a finding can print a tree.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    known: BTreeMap<u64, Arc<Process>>,
+    ended: VecDeque<u64>,
+    overflow: u64,
+}
+
+impl Names {
+    /// Remembers who an event is about.
+    pub fn note(&mut self, event: &Event) {
+        let cookie = event.process.cookie;
+        if matches!(event.body, Body::Exit(_)) {
+            self.ended.push_back(cookie);
+            while self.ended.len() > MAX_ENDED {
+                if let Some(oldest) = self.ended.pop_front() {
+                    self.known.remove(&oldest);
+                }
+            }
+        }
+        if self.known.len() >= MAX_PROCESSES && !self.known.contains_key(&cookie) {
+            self.overflow += 1;
+            return;
+        }
+        self.known.insert(cookie, event.process.clone());
+    }
+
+    /// A process, if it is remembered.
+    pub fn get(&self, cookie: u64) -> Option<&Arc<Process>> {
+        self.known.get(&cookie)
+    }
+
+    /// Processes that did not fit.
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    /// From the outermost known ancestor to the process itself.
+    pub fn tree(&self, process: &Process) -> Vec<ProcessSummary> {
+        let above = process.ancestors.iter().rev().filter_map(|cookie| self.get(*cookie)).map(|known| summary(known));
+        above.chain([summary(process)]).collect()
+    }
+
+    /// Whether a process is the main one of its workload: started by somebody outside of it. It is never a tree target
+    /// automatically, because denying it takes the whole service down.
+    pub fn is_main(&self, process: &Process) -> bool {
+        match process.ancestors.first() {
+            None => true,
+            Some(parent) => match self.get(*parent) {
+                Some(parent) => parent.pid == 1 || parent.workload != process.workload,
+                None => process.ancestors.len() == 1,
+            },
+        }
+    }
+}
+
+fn summary(process: &Process) -> ProcessSummary {
+    ProcessSummary {
+        cookie: process.cookie,
+        pid: process.pid,
+        exe: process.exe.clone(),
+        cmdline: process.cmdline.clone(),
+        uid: process.uid,
+        loginuid: process.loginuid,
+    }
+}
