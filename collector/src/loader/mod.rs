@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
-use collector_common::map::{Lineage, RowKey, SEEN_BITS};
+use collector_common::map::{Control, Lineage, RowKey, SEEN_BITS};
 use collector_common::stats::{Program, Stats};
 use thiserror::Error;
 
@@ -252,6 +252,19 @@ impl Kernel {
             return Ok(());
         }
         rows.insert(key, row, 0).map_err(|_| LoadError::NoMap("rows"))
+    }
+
+    /// Makes open windows look their row up again: call it after rows were filled and pointed at.
+    ///
+    /// # Errors
+    ///
+    /// When the map is not there.
+    pub fn announce_rows(&mut self) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("control").ok_or(LoadError::NoMap("control"))?;
+        let mut control: Array<_, Control> = Array::try_from(map).map_err(|_| LoadError::NoMap("control"))?;
+        let mut value = control.get(&0, 0).map_err(|_| LoadError::NoMap("control"))?;
+        value.row_generation = value.row_generation.wrapping_add(1).max(1);
+        control.set(0, value, 0).map_err(|_| LoadError::NoMap("control"))
     }
 
     /// Enters the lineage of a process that is older than the programs; the kernel's own entry is never replaced.
