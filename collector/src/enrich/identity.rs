@@ -39,39 +39,53 @@ pub struct Candidate<'a> {
     pub id: &'a str,
     /// Below a Kubernetes pod.
     pub in_pod: bool,
+    /// Below a service or scope that is not the container's own.
+    pub below_unit: bool,
+}
+
+/// What [`identify`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the workload.
+    pub workload: String,
+    /// False when the path names a container that no runtime knows yet: asking again later may give another answer.
+    pub settled: bool,
 }
 
 /// The workload of a process in the cgroup `path`; `container` looks up a container's state by id.
 ///
-/// A path may name several containers (a container that runs containers). The innermost one that the host's runtimes know
-/// decides; one that nobody knows is `unidentified`, under the name of its outermost runtime.
-pub fn workload(path: &str, mut container: impl FnMut(&str) -> Option<ContainerInfo>) -> String {
+/// Whoever owns a cgroup chooses the names below it, so names further out win: of several containers the outermost one that
+/// the host's runtimes know, and a service before anything that only looks like a container below it.
+pub fn identify(path: &str, mut container: impl FnMut(&str) -> Option<ContainerInfo>) -> Identity {
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let candidates = candidates(path);
-    for candidate in candidates.iter().rev() {
-        if let Some(info) = container(candidate.id) {
-            return bounded(info.workload());
-        }
+    if let Some(info) = candidates.iter().find_map(|candidate| container(candidate.id)) {
+        // A user may give a container of their own the name of anybody's.
+        let prefix = if unit::is_below_user_manager(path) { "user:" } else { "" };
+        return Identity { workload: printable(format!("{prefix}{}", info.workload())), settled: true };
     }
-    if let Some(outermost) = candidates.first() {
-        return bounded(without_state(outermost));
-    }
-    if components(path).any(is_pod) {
-        return "k8s:unidentified".to_owned();
-    }
-    bounded(unit::workload(path).unwrap_or_else(|| plain_cgroup(path)))
+    let named = candidates.first().filter(|outermost| !outermost.below_unit).map(without_state);
+    let in_pod = || components(path).any(is_pod).then(|| "k8s:unidentified".to_owned());
+    let workload = named.or_else(|| unit::workload(path)).or_else(in_pod).unwrap_or_else(|| plain_cgroup(path));
+    let settled = candidates.iter().all(|candidate| matches!(candidate.runtime, "lxc" | "nspawn"));
+    Identity { workload: printable(workload), settled }
 }
 
 /// The containers that a cgroup path names, outermost first.
 pub fn candidates(path: &str) -> Vec<Candidate<'_>> {
     let mut found = Vec::new();
-    let mut in_pod = false;
+    let (mut in_pod, mut below_unit) = (false, false);
     let mut before = "";
-    for component in components(path) {
+    for (depth, component) in components(path).enumerate() {
         in_pod |= is_pod(component);
-        if let Some((runtime, id)) = container_of(component, before, in_pod) {
-            found.push(Candidate { runtime, id, in_pod });
+        let container = match system_container(component, before, depth) {
+            Some(named) if !below_unit => Some(named),
+            _ => container_of(component, before, in_pod),
+        };
+        if let Some((runtime, id)) = container {
+            found.push(Candidate { runtime, id, in_pod, below_unit });
         }
+        below_unit |= unit::is_unit(component) && container.is_none();
         before = component;
     }
     found
@@ -94,12 +108,6 @@ fn is_pod(component: &str) -> bool {
 
 /// Runtime and id, if this component of a path (whose parent is `before`) is a container's.
 fn container_of<'a>(component: &'a str, before: &str, in_pod: bool) -> Option<(&'static str, &'a str)> {
-    if let Some(name) = lxc_name(component, before) {
-        return Some(("lxc", name));
-    }
-    if let Some(name) = nspawn_name(component) {
-        return Some(("nspawn", name));
-    }
     // The cgroupfs driver given a path in systemd's spelling makes `slice:prefix:id` one directory.
     if let Some((rest, id)) = component.rsplit_once(':')
         && is_id(id)
@@ -150,15 +158,16 @@ fn before_is_ecs_task(before: &str, name: &str) -> bool {
         && name.strip_prefix(before).and_then(|rest| rest.strip_prefix('-')).is_some_and(unit::is_number)
 }
 
-fn lxc_name<'a>(component: &'a str, before: &str) -> Option<&'a str> {
-    match before {
-        "lxc" | "lxc.payload" => Some(component),
-        _ => component.strip_prefix("lxc.payload."),
+/// A container that runs a whole system and that its manager places near the root of the hierarchy.
+fn system_container<'a>(component: &'a str, before: &str, depth: usize) -> Option<(&'static str, &'a str)> {
+    if let Some(machine) = component.strip_prefix("systemd-nspawn@").and_then(|rest| rest.strip_suffix(".service")) {
+        return Some(("nspawn", machine));
     }
-}
-
-fn nspawn_name(component: &str) -> Option<&str> {
-    component.strip_prefix("systemd-nspawn@")?.strip_suffix(".service")
+    match (depth, before) {
+        (0, _) => component.strip_prefix("lxc.payload.").map(|name| ("lxc", name)),
+        (1, "lxc" | "lxc.payload") => Some(("lxc", component)),
+        _ => None,
+    }
 }
 
 fn without_state(candidate: &Candidate<'_>) -> String {
@@ -170,16 +179,18 @@ fn without_state(candidate: &Candidate<'_>) -> String {
 }
 
 fn plain_cgroup(path: &str) -> String {
+    let changes = |component: &str| unit::is_id(component) || (component.len() >= 3 && unit::is_number(component));
     let mut folded = String::new();
     for component in components(path) {
         folded.push('/');
-        folded.push_str(if unit::is_id(component) { "*" } else { component });
+        folded.push_str(if changes(component) { "*" } else { component });
     }
     if folded.is_empty() { HOST.to_owned() } else { format!("cgroup:{folded}") }
 }
 
-fn bounded(mut name: String) -> String {
-    let end = name.floor_char_boundary(LONGEST);
-    name.truncate(end);
+/// Bounded, and without characters that would act on a terminal.
+fn printable(name: String) -> String {
+    let mut name = name.replace(|letter: char| letter.is_control(), "\u{fffd}");
+    name.truncate(name.floor_char_boundary(LONGEST));
     name
 }
