@@ -74,7 +74,7 @@ pub const THREAD_EARLY_SENT: u32 = 1;
 
 /// Key of `rows`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey {
     /// cgroup v2 id.
     pub cgroup: u64,

@@ -1,1 +1,0 @@
-//! Wires the stages together: threads, bounded channels, start and ordered shutdown.
