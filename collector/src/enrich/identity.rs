@@ -9,7 +9,7 @@
 //! | `k8s:namespace/kind/name/container` | `k8s:prod/Deployment/cart/app` |
 //! | `container:image/name` | `container:nginx/web` |
 //! | `unit:name` | `unit:nginx.service`, `unit:getty@.service` |
-//! | `user:name` (a unit that a user's own manager runs) | `user:syncthing.service` |
+//! | `user:name` (a unit or container of a user's own manager) | `user:syncthing.service` |
 //! | `login`, `cron`, `kernel`, `host` (no cgroup of its own) | |
 //! | `cgroup:/path` | `cgroup:/batch/nightly` |
 
@@ -27,6 +27,8 @@ pub const CRON: &str = "cron";
 /// Workload of a process whose cgroup could not be found out.
 pub const UNKNOWN: &str = "unknown";
 
+/// Workload of containers and processes of pods that no runtime knows (yet).
+const UNIDENTIFIED_POD: &str = "k8s:unidentified";
 /// Longest workload name in bytes; what is longer is cut, so that a hostile cgroup name cannot fill the tables.
 const LONGEST: usize = 200;
 
@@ -65,8 +67,9 @@ pub fn identify(path: &str, mut container: impl FnMut(&str) -> Option<ContainerI
         return Identity { workload: printable(format!("{prefix}{}", info.workload())), settled: true };
     }
     let named = candidates.first().filter(|outermost| !outermost.below_unit).map(without_state);
-    let in_pod = || components(path).any(is_pod).then(|| "k8s:unidentified".to_owned());
-    let workload = named.or_else(|| unit::workload(path)).or_else(in_pod).unwrap_or_else(|| plain_cgroup(path));
+    let mut outside_units = components(path).take_while(|component| !unit::is_unit(component));
+    let in_pod = || outside_units.any(is_pod).then(|| UNIDENTIFIED_POD.to_owned());
+    let workload = named.or_else(in_pod).or_else(|| unit::workload(path)).unwrap_or_else(|| plain_cgroup(path));
     let settled = candidates.iter().all(|candidate| matches!(candidate.runtime, "lxc" | "nspawn"));
     Identity { workload: printable(workload), settled }
 }
@@ -173,7 +176,7 @@ fn system_container<'a>(component: &'a str, before: &str, depth: usize) -> Optio
 fn without_state(candidate: &Candidate<'_>) -> String {
     match candidate.runtime {
         named @ ("lxc" | "nspawn") => format!("container:{named}/{}", candidate.id),
-        _ if candidate.in_pod => "k8s:unidentified".to_owned(),
+        _ if candidate.in_pod => UNIDENTIFIED_POD.to_owned(),
         runtime => format!("container:{runtime}/unidentified"),
     }
 }
@@ -193,4 +196,44 @@ fn printable(name: String) -> String {
     let mut name = name.replace(|letter: char| letter.is_control(), "\u{fffd}");
     name.truncate(name.floor_char_boundary(LONGEST));
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_cgroup_cannot_write_to_a_terminal() {
+        assert_eq!(identify("/batch/a\x1b[2Jb", |_| None).workload, "cgroup:/batch/a\u{fffd}[2Jb");
+    }
+
+    #[test]
+    fn a_container_that_nobody_knows_may_become_known() {
+        let path = format!("/docker/{}", "0a".repeat(32));
+        assert!(!identify(&path, |_| None).settled);
+        assert!(identify(&path, |_| Some(ContainerInfo::default())).settled);
+        assert!(identify("/system.slice/nginx.service", |_| None).settled);
+        assert!(identify("/lxc/web", |_| None).settled);
+    }
+
+    #[test]
+    fn a_users_own_container_is_named_apart() {
+        let of = |path: &str| identify(&format!("{path}/libpod-{}.scope", "0a".repeat(32)), |_| Some(info())).workload;
+        fn info() -> ContainerInfo {
+            ContainerInfo { name: Some("web".into()), image: Some("nginx".into()), ..ContainerInfo::default() }
+        }
+        assert_eq!(of("/machine.slice"), "container:nginx/web");
+        assert_eq!(of("/user.slice/user-1000.slice/user@1000.service/user.slice"), "user:container:nginx/web");
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_has_a_short_name(parts in proptest::collection::vec("(pod|docker-|lxc|user@|run-r|session-)?[a-f0-9.:@\\\\x-]{0,70}(\\.scope|\\.service|\\.slice)?", 0..8)) {
+            let identity = identify(&format!("/{}", parts.join("/")), |_| None);
+            prop_assert!(!identity.workload.is_empty());
+            prop_assert!(identity.workload.len() <= LONGEST);
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! Nothing here waits, and nothing but [`surroundings`] looks at the host: the same records and answers give the same
 //! events.
 
+mod body;
 pub mod cgroup;
 pub mod clock;
 pub mod exe;
@@ -25,10 +26,8 @@ mod workloads;
 mod tests;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use collector_common::deny::{DENY_BREAKER, DENY_SHADOW};
 use collector_common::header::tgid_of;
 use collector_common::process::{EXEC_PRE_EXISTING, FORK_THREAD};
 use collector_common::{ExeId, deny, flow, process as kernel, syscall};
@@ -37,9 +36,10 @@ use serde::Serialize;
 
 use self::clock::Clock;
 use self::process::{Image, Sighting, Table};
-use self::surroundings::Surroundings;
+use self::surroundings::{Noting, Recorded, Surroundings};
 use self::workloads::Workloads;
 use crate::decode::Record;
+use crate::record::Note;
 
 /// Ancestors that a [`Process`] names at most.
 const ANCESTORS: usize = 16;
@@ -226,7 +226,7 @@ impl<S: Surroundings> Enricher<S> {
             cgroup: exit.cgroup,
             start_ns: header.boot_ns,
         });
-        self.table.end(header.cookie, header.boot_ns);
+        self.table.end(header.cookie);
         (process, Body::Exit(event::Exit { code: exit.code }))
     }
 
@@ -237,20 +237,7 @@ impl<S: Surroundings> Enricher<S> {
             cgroup: window.cgroup,
             start_ns: window.start_boot_ns,
         });
-        let body = event::Window {
-            tid: window.tid,
-            why: window.why,
-            missed: window.missed,
-            start_boot_ns: window.start_boot_ns,
-            errors: window.errors,
-            permission_errors: window.permission_errors,
-            read_bytes: window.read_bytes,
-            write_bytes: window.write_bytes,
-            class: window.class,
-            novel_trigrams: window.novel_trigrams.iter().copied().filter(|trigram| *trigram != 0).collect(),
-            trace: window.trace.iter().copied().take(usize::from(window.n)).collect(),
-        };
-        (process, Body::Window(body))
+        (process, Body::Window(body::window(window)))
     }
 
     fn flow(&mut self, flow: &flow::Flow) -> (Arc<Process>, Body) {
@@ -260,25 +247,7 @@ impl<S: Surroundings> Enricher<S> {
             cgroup: flow.cgroup,
             start_ns: flow.header.boot_ns,
         });
-        let body = event::Flow {
-            socket: flow.socket,
-            opener: flow.opener,
-            why: flow.why,
-            direction: flow.direction,
-            protocol: flow.protocol,
-            tcp_flags: flow.tcp_flags,
-            local: address(flow.local, flow.local_port),
-            remote: address(flow.remote, flow.remote_port),
-            tx_bytes: flow.tx_bytes,
-            rx_bytes: flow.rx_bytes,
-            tx_packets: flow.tx_packets,
-            rx_packets: flow.rx_packets,
-            first_ns: flow.first_ns,
-            last_ns: flow.last_ns,
-            gaps: flow.gaps,
-            sizes: flow.sizes,
-        };
-        (process, Body::Flow(body))
+        (process, Body::Flow(body::flow(flow)))
     }
 
     fn deny(&mut self, deny: &deny::Deny) -> (Arc<Process>, Body) {
@@ -288,19 +257,7 @@ impl<S: Surroundings> Enricher<S> {
             cgroup: deny.cgroup,
             start_ns: deny.header.boot_ns,
         });
-        let body = event::Deny {
-            decision: deny.decision,
-            slot: deny.slot,
-            hook: deny.hook,
-            action: deny.action,
-            matched: deny.matched,
-            protocol: deny.protocol,
-            suppressed: deny.suppressed,
-            remote: address(deny.remote, deny.remote_port),
-            shadow: deny.header.flags & DENY_SHADOW != 0,
-            breaker: deny.header.flags & DENY_BREAKER != 0,
-        };
-        (process, Body::Deny(body))
+        (process, Body::Deny(body::deny(deny)))
     }
 
     /// The process that a record is about, as it was when that happened.
@@ -353,7 +310,7 @@ impl<S: Surroundings> Enricher<S> {
         let process = self.nobody(sighting);
         let image = Image { since_ns: 0, id: ExeId::default(), from_proc: false, process };
         self.table.insert(sighting.cookie, image);
-        self.table.end(sighting.cookie, sighting.start_ns);
+        self.table.end(sighting.cookie);
     }
 
     /// The exec record that should have announced this executable was lost.
@@ -455,14 +412,26 @@ impl<S: Surroundings> Enricher<S> {
     }
 }
 
+impl<S: Surroundings> Enricher<Noting<S>> {
+    /// The answers that the records since the last call needed. A recording holds them *before* those records.
+    pub fn drain_notes(&mut self) -> Vec<Note> {
+        self.surroundings.drain()
+    }
+}
+
+impl Enricher<Recorded> {
+    /// Takes a note of a recording: an answer about the host, or a new clock. Others are for other stages.
+    pub fn take_note(&mut self, note: &Note) {
+        match note {
+            Note::Clock(clock) => self.clock = *clock,
+            note => self.surroundings.learn(note),
+        }
+    }
+}
+
 fn ancestors_below(creator: &Process) -> Vec<u64> {
     if creator.cookie == 0 {
         return Vec::new();
     }
     std::iter::once(creator.cookie).chain(creator.ancestors.iter().copied()).take(ANCESTORS).collect()
-}
-
-/// An IPv4 address travels as a v4-mapped one and becomes itself again here.
-fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
 }

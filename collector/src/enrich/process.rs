@@ -56,6 +56,7 @@ pub struct Table {
     ended: VecDeque<(u64, u64)>,
     most: usize,
     evicted: u64,
+    now_ns: u64,
 }
 
 impl Default for Table {
@@ -74,6 +75,7 @@ impl Table {
             ended: VecDeque::new(),
             most: most.max(1),
             evicted: 0,
+            now_ns: 0,
         }
     }
 
@@ -94,6 +96,7 @@ impl Table {
 
     /// Event time has come to `now_ns`: processes that ended long enough ago leave.
     pub fn advance(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
         while let Some((ended_ns, _)) = self.ended.front()
             && ended_ns.saturating_add(KEPT_NS) < now_ns
         {
@@ -137,7 +140,7 @@ impl Table {
         while self.entries.len() >= self.most {
             self.evict_one();
         }
-        self.take_over_pid(&image.process, image.since_ns);
+        self.take_over_pid(&image.process);
         self.entries.insert(cookie, Entry { now: image, earlier: VecDeque::new(), ended_ns: None });
         self.arrived.push_back(cookie);
         if self.arrived.len() > 2 * self.most {
@@ -171,21 +174,21 @@ impl Table {
         }
     }
 
-    /// A process ended.
-    pub fn end(&mut self, cookie: u64, at_ns: u64) {
+    /// A process ended, or was found to have ended: it stays for a minute from now on.
+    pub fn end(&mut self, cookie: u64) {
         if let Some(entry) = self.entries.get_mut(&cookie)
             && entry.ended_ns.is_none()
         {
-            entry.ended_ns = Some(at_ns);
-            self.ended.push_back((at_ns, cookie));
+            entry.ended_ns = Some(self.now_ns);
+            self.ended.push_back((self.now_ns, cookie));
         }
     }
 
     /// A pid comes back only after its owner ended: where that record was lost, it is made up for.
-    fn take_over_pid(&mut self, process: &Process, at_ns: u64) {
+    fn take_over_pid(&mut self, process: &Process) {
         let before = self.by_pid.insert(process.pid, process.cookie);
         if let Some(before) = before.filter(|before| *before != process.cookie) {
-            self.end(before, at_ns);
+            self.end(before);
         }
     }
 
@@ -275,7 +278,8 @@ mod tests {
     fn the_ended_stay_for_a_minute() {
         let mut table = Table::default();
         table.insert(1, image(1, 10, 0, 7, 5));
-        table.end(1, 1_000);
+        table.advance(1_000);
+        table.end(1);
         table.advance(1_000 + KEPT_NS);
         assert!(table.now(1).is_some());
         table.advance(1_001 + KEPT_NS);
@@ -287,6 +291,7 @@ mod tests {
     fn a_returning_pid_ends_its_former_owner() {
         let mut table = Table::default();
         table.insert(1, image(1, 10, 0, 7, 5));
+        table.advance(50);
         table.insert(2, image(2, 10, 50, 7, 5));
         assert_eq!(table.by_pid(10).unwrap().cookie, 2);
         assert_eq!(table.running().count(), 1);
@@ -301,7 +306,7 @@ mod tests {
         for cookie in 1..=3 {
             table.insert(cookie, image(cookie, cookie as u32, cookie, 7, 5));
         }
-        table.end(2, 10);
+        table.end(2);
         table.insert(4, image(4, 4, 11, 7, 5));
         assert!(table.now(2).is_none() && table.now(1).is_some());
         table.insert(5, image(5, 5, 12, 7, 5));
@@ -317,7 +322,7 @@ mod tests {
                 match step {
                     0 => table.insert(cookie, image(cookie, cookie as u32 % 5, at, 7, 5)),
                     1 => table.change(cookie, image(cookie, cookie as u32 % 5, at, 8, 5)),
-                    2 => table.end(cookie, at),
+                    2 => table.end(cookie),
                     _ => table.advance(at),
                 }
                 prop_assert!(table.len() <= 8);

@@ -9,8 +9,11 @@ use collector_common::{ABI, Header, Kind};
 use model::event::Body;
 
 use super::runtime::ContainerInfo;
-use super::surroundings::{Noting, Recorded};
+use super::surroundings::{Live, Noting, Recorded};
 use super::*;
+use crate::decode::decode;
+use crate::record::{Info, Recorder};
+use crate::replay::{Frame, Recording};
 
 const INIT: u64 = cookie_of_ticks(1, 1);
 const NGINX: u64 = cookie_of_ticks(100, 50);
@@ -60,7 +63,15 @@ fn host() -> Host {
 }
 
 fn header(kind: Kind, cookie: u64, boot_ns: u64) -> Header {
-    Header { kind: kind as u8, abi: ABI, cookie, boot_ns, seq: 1, ..Header::default() }
+    let len = match kind {
+        Kind::Fork => size_of::<Fork>(),
+        Kind::Exec => size_of::<Exec>(),
+        Kind::Exit => size_of::<Exit>(),
+        Kind::Window => size_of::<Window>(),
+        Kind::Flow => size_of::<flow::Flow>(),
+        Kind::Deny => size_of::<deny::Deny>(),
+    };
+    Header { kind: kind as u8, abi: ABI, len: len as u16, cookie, boot_ns, seq: 1, ..Header::default() }
 }
 
 fn exec(cookie: u64, parent: u64, boot_ns: u64, file: &str, argv: &[&str], exe: ExeId, cgroup: u64) -> Exec {
@@ -326,15 +337,48 @@ fn a_recording_gives_the_events_of_the_host_it_was_made_on() {
         window(999, SH_ID, 1234, 3_100, 3_200),
         shell(5_000),
     ];
-    let mut live = Enricher::new(Clock::real(0, 7), Noting::new(processes));
-    let mut replayed = Enricher::new(Clock::real(0, 7), Recorded::default());
-    for record in &records {
-        let event = live.enrich(record);
-        for note in live.surroundings_mut().drain() {
-            replayed.surroundings_mut().learn(&note);
+    let clock = Clock::real(0, 7);
+    let info = Info { clock, hostname: "web-1".into(), kernel: "6.12".into(), agent: "0.1.0".into() };
+    let mut recorder = Recorder::new(Vec::new(), &info).unwrap();
+    let mut live = Enricher::new(clock, Noting::new(processes));
+    let mut seen = Vec::new();
+    for (at, record) in records.iter().enumerate() {
+        if at == 3 {
+            let faster = clock.with_factor(3_050, 60.0);
+            live.set_clock(faster);
+            recorder.note(&Note::Clock(faster)).unwrap();
         }
-        assert_eq!(replayed.enrich(record), event);
+        seen.extend(live.enrich(record));
+        for note in live.drain_notes() {
+            recorder.note(&note).unwrap();
+        }
+        recorder.record(record.bytes()).unwrap();
     }
+    let file = recorder.finish().unwrap();
+
+    let recording = Recording::open(&file[..]).unwrap();
+    let mut replayed = Enricher::new(recording.info().clock, Recorded::default());
+    let mut again = Vec::new();
+    for frame in recording {
+        match frame.unwrap() {
+            Frame::Note(note) => replayed.take_note(&note),
+            Frame::Record(bytes) => again.extend(replayed.enrich(&decode(&bytes).unwrap())),
+        }
+    }
+    assert_eq!(again, seen);
     assert_eq!(replayed.counters(), live.counters());
     assert_eq!(&*live.table().by_pid(60).unwrap().exe, "/bin/sh");
+}
+
+#[test]
+fn this_process_is_found_on_this_host() {
+    let mut live = Live::new();
+    let pid = std::process::id();
+    let me = live.take_in().into_iter().find(|exec| tgid_of(exec.header.cookie) == pid).unwrap();
+    let mut enricher = Enricher::new(Clock::real(0, 0), live);
+    let event = enricher.enrich(&window(me.header.cookie, me.exe, me.cgroup, u64::MAX, u64::MAX)).unwrap();
+    assert_eq!(event.process.pid, pid);
+    assert!(event.process.exe.ends_with(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap()));
+    assert_ne!(&*event.process.workload, identity::UNKNOWN);
+    assert_eq!(enricher.counters().taken_in, 1);
 }
