@@ -26,7 +26,7 @@ struct Place {
 
 impl Place {
     fn new(mount: &Path, name: &str) -> Option<Self> {
-        let cgroup = mount.join(format!("stockade-test-{}", std::process::id())).join(name);
+        let cgroup = mount.join(format!("stockade-test-{name}-{}", std::process::id())).join(name);
         fs::create_dir_all(&cgroup).ok()?;
         let child = Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().ok()?;
         let place = Self { cgroup, child };
@@ -83,10 +83,6 @@ fn a_child_in_its_own_cgroup_has_its_path_and_its_workload() {
     assert_eq!(&*process.workload, "unit:nginx@.service");
     assert_eq!((&*process.exe, &*process.cmdline), ("/bin/sleep", "/bin/sleep 60"));
     assert_eq!(process.ancestors[0], all[me].header.cookie);
-    assert_eq!(
-        process.ancestors.last().map(|cookie| tgid_of(*cookie)),
-        Some(1).filter(|_| process.ancestors.len() < 16)
-    );
 }
 
 #[test]
