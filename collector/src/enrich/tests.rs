@@ -1,12 +1,14 @@
 //! From records to events, with a host that answers from tables.
 
 use std::collections::HashMap;
+use std::mem::offset_of;
 
 use collector_common::header::cookie_of_ticks;
 use collector_common::process::{EXEC_SCRIPT, Exec, Exit, Fork};
 use collector_common::syscall::Window;
-use collector_common::{ABI, Header, Kind};
+use collector_common::{ABI, Header, Kind, bytes_of};
 use model::event::Body;
+use proptest::prelude::*;
 
 use super::runtime::ContainerInfo;
 use super::surroundings::{Live, Noting, Recorded};
@@ -381,4 +383,51 @@ fn this_process_is_found_on_this_host() {
     assert!(event.process.exe.ends_with(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap()));
     assert_ne!(&*event.process.workload, identity::UNKNOWN);
     assert_eq!(enricher.counters().taken_in, 1);
+}
+
+proptest! {
+    /// Whatever a record says, enrichment answers: the kernel's text and numbers are untrusted.
+    #[test]
+    fn any_records_give_events_within_bounds(
+        records in proptest::collection::vec((1u8..=6, any::<u64>(), proptest::collection::vec(any::<u8>(), 640)), 1..60),
+    ) {
+        let mut enricher = enricher();
+        for (kind, seed, mut bytes) in records {
+            let kind = [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny][usize::from(kind) - 1];
+            // Few cookies, so that records meet; the times and everything else are arbitrary.
+            let header = Header { cookie: seed % 5, boot_ns: seed.rotate_left(7), ..header(kind, 0, 0) };
+            bytes[..32].copy_from_slice(bytes_of(&header));
+            bytes.truncate(usize::from(header.len));
+            let mut within = |at: usize, least: u8, most: u8| bytes[at] = least + bytes[at] % (most - least + 1);
+            match kind {
+                Kind::Fork => within(offset_of!(Fork, child), 0, 4),
+                Kind::Exec => {
+                    within(offset_of!(Exec, file_len) + 1, 0, 0);
+                    within(offset_of!(Exec, argv_len) + 1, 0, 0);
+                }
+                Kind::Window => {
+                    within(offset_of!(Window, why), 1, 5);
+                    within(offset_of!(Window, arch), 0, 1);
+                    within(offset_of!(Window, n), 1, 128);
+                    within(offset_of!(Window, n) + 1, 0, 0);
+                }
+                Kind::Flow => {
+                    within(offset_of!(flow::Flow, direction), 0, 2);
+                    within(offset_of!(flow::Flow, why), 1, 3);
+                }
+                Kind::Deny => {
+                    within(offset_of!(deny::Deny, hook), 1, 5);
+                    within(offset_of!(deny::Deny, action), 0, 3);
+                    within(offset_of!(deny::Deny, matched), 1, 3);
+                }
+                Kind::Exit => (),
+            }
+            let record = decode(&bytes).map_err(|reject| TestCaseError::fail(reject.to_string()))?;
+            if let Some(event) = enricher.enrich(&record) {
+                prop_assert!(event.process.ancestors.len() <= 16);
+                prop_assert!(event.process.cmdline.len() <= 256);
+                prop_assert!(!event.process.exe.is_empty() && !event.process.workload.is_empty());
+            }
+        }
+    }
 }
