@@ -148,7 +148,7 @@ pub fn docker_info(state: &Value) -> ContainerInfo {
     }
 }
 
-/// An OCI `config.json` with the annotations of containerd's CRI plugin, CRI-O, podman or nerdctl; `None` without a name.
+/// An OCI `config.json` with the annotations of containerd's CRI plugin, CRI-O or nerdctl; `None` without a name.
 pub fn annotated(spec: &Value) -> Option<ContainerInfo> {
     let notes = strings(&spec["annotations"]);
     let note = |keys: &[&str]| keys.iter().find_map(|key| notes.get(*key).cloned());
