@@ -156,8 +156,9 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: fork.cgroup,
             start_ns: fork.header.boot_ns,
+            written_ns: fork.header.boot_ns,
         });
-        if self.table.now(fork.child).is_none_or(|image| image.from_proc) {
+        if self.table.now(fork.child).is_none_or(|image| image.from_proc || image.looked_up_ns != 0) {
             let child = Process {
                 cookie: fork.child,
                 pid: tgid_of(fork.child),
@@ -165,8 +166,13 @@ impl<S: Surroundings> Enricher<S> {
                 pre_existing: false,
                 ..(*creator).clone()
             };
-            let image =
-                Image { since_ns: fork.header.boot_ns, id: fork.exe, from_proc: false, process: Arc::new(child) };
+            let image = Image {
+                since_ns: fork.header.boot_ns,
+                id: fork.exe,
+                from_proc: false,
+                looked_up_ns: 0,
+                process: Arc::new(child),
+            };
             self.table.insert(fork.child, image);
         }
         Some((creator, Body::Fork(event::Fork { child: fork.child, clone_flags: fork.clone_flags })))
@@ -174,6 +180,7 @@ impl<S: Surroundings> Enricher<S> {
 
     fn exec(&mut self, exec: &kernel::Exec) -> (Arc<Process>, Body) {
         let cookie = exec.header.cookie;
+        self.table.make_way(cookie, exec.exe, exec.header.boot_ns);
         let before = self.table.now(cookie).map(|image| Arc::clone(&image.process));
         // A process whose birth was lost ran what its creator runs, until this exec.
         let creator = if before.is_none() { self.creator(exec.parent) } else { None };
@@ -203,8 +210,13 @@ impl<S: Surroundings> Enricher<S> {
             ancestors,
             pre_existing: before.is_some_and(|before| before.pre_existing),
         });
-        let now =
-            Image { since_ns: exec.header.boot_ns, id: exec.exe, from_proc: false, process: Arc::clone(&process) };
+        let now = Image {
+            since_ns: exec.header.boot_ns,
+            id: exec.exe,
+            from_proc: false,
+            looked_up_ns: 0,
+            process: Arc::clone(&process),
+        };
         self.table.change(cookie, now);
         let body = event::Exec {
             parent: exec.parent,
@@ -227,6 +239,7 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: exit.cgroup,
             start_ns: header.boot_ns,
+            written_ns: header.boot_ns,
         });
         self.table.end(header.cookie);
         (process, Body::Exit(event::Exit { code: exit.code }))
@@ -238,6 +251,7 @@ impl<S: Surroundings> Enricher<S> {
             exe: window.exe,
             cgroup: window.cgroup,
             start_ns: window.start_boot_ns,
+            written_ns: window.header.boot_ns,
         });
         (process, Body::Window(body::window(window)))
     }
@@ -248,6 +262,7 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: flow.cgroup,
             start_ns: flow.header.boot_ns,
+            written_ns: flow.header.boot_ns,
         });
         (process, Body::Flow(body::flow(flow)))
     }
@@ -258,6 +273,7 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: deny.cgroup,
             start_ns: deny.header.boot_ns,
+            written_ns: deny.header.boot_ns,
         });
         (process, Body::Deny(body::deny(deny)))
     }

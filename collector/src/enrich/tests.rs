@@ -259,6 +259,33 @@ fn a_lost_exec_record_does_not_lend_the_old_name_to_the_new_program() {
     assert_eq!(enricher.counters().missed_execs, 1);
 }
 
+/// The rings are read one after the other, so a window may come before the exec record that explains it.
+#[test]
+fn the_edge_is_right_when_the_window_overtakes_the_exec_record() {
+    let Record::Exec(mut in_proc) = shell(0) else { panic!() };
+    in_proc.bits |= EXEC_PRE_EXISTING;
+    in_proc.header.boot_ns = 2_000;
+    for processes in [HashMap::from([(60, *in_proc)]), HashMap::new()] {
+        for birth_is_late in [false, true] {
+            let mut enricher = enricher();
+            enricher.surroundings_mut().processes = processes.clone();
+            enricher.enrich(&nginx_before_the_agent());
+            if !birth_is_late {
+                enricher.enrich(&fork(2_000));
+            }
+            enricher.enrich(&window(CHILD, SH_ID, WEB, 3_100, 3_200));
+            if birth_is_late {
+                enricher.enrich(&fork(2_000));
+            }
+            let ran = enricher.enrich(&shell(3_000)).unwrap();
+            assert_eq!((&*exec_body(&ran).parent_exe, &*ran.process.exe), ("/usr/sbin/nginx", "/bin/sh"));
+            assert_eq!((&ran.process.ancestors[..], ran.process.pre_existing), (&[NGINX, INIT][..], false));
+            let later = enricher.enrich(&window(CHILD, SH_ID, WEB, 3_300, 3_400)).unwrap();
+            assert_eq!((&*later.process.exe, later.process.pre_existing), ("/bin/sh", false));
+        }
+    }
+}
+
 #[test]
 fn a_lost_birth_still_gives_the_edge_from_the_creator() {
     let mut enricher = enricher();

@@ -54,29 +54,36 @@ impl<S: Surroundings> Enricher<S> {
     fn look_up(&mut self, sighting: &Sighting) {
         let found = self.surroundings.process(tgid_of(sighting.cookie));
         if let Some(exec) = found.filter(|exec| exec.header.cookie == sighting.cookie) {
-            self.take_in(&exec);
+            self.enter(&exec, sighting.written_ns.max(1));
             return;
         }
         self.counters.gone += 1;
         let process = self.nobody(sighting);
-        let image = Image { since_ns: 0, id: ExeId::default(), from_proc: false, process };
+        let looked_up_ns = sighting.written_ns.max(1);
+        let image = Image { since_ns: 0, id: ExeId::default(), from_proc: false, looked_up_ns, process };
         self.table.insert(sighting.cookie, image);
         self.table.end(sighting.cookie);
     }
 
-    /// The exec record that should have announced this executable was lost.
+    /// The exec record that should have announced this executable was lost, or is still in the other ring.
     fn after_missed_exec(&mut self, sighting: &Sighting, before: &Image) -> Arc<Process> {
         self.counters.missed_execs += 1;
-        let pid = tgid_of(sighting.cookie);
-        let found = self.surroundings.process(pid).filter(|exec| exec.header.cookie == sighting.cookie);
-        let process = match found {
-            Some(exec) => Arc::new(Process { ancestors: before.process.ancestors.clone(), ..self.process_of(&exec) }),
-            None => {
-                Arc::new(Process { ancestors: before.process.ancestors.clone(), ..(*self.nobody(sighting)).clone() })
-            }
+        let found = self.surroundings.process(tgid_of(sighting.cookie));
+        // By now it may run something else again: that name belongs to another record.
+        let is_it = |exec: &kernel::Exec| exec.header.cookie == sighting.cookie && exec.exe.ino == sighting.exe.ino;
+        let seen = match found.filter(is_it) {
+            Some(exec) => self.process_of(&exec),
+            None => (*self.nobody(sighting)).clone(),
         };
-        let image =
-            Image { since_ns: sighting.start_ns, id: sighting.exe, from_proc: false, process: Arc::clone(&process) };
+        let Process { ancestors, pre_existing, .. } = &*before.process;
+        let process = Arc::new(Process { ancestors: ancestors.clone(), pre_existing: *pre_existing, ..seen });
+        let image = Image {
+            since_ns: sighting.start_ns,
+            id: sighting.exe,
+            from_proc: false,
+            looked_up_ns: sighting.written_ns.max(1),
+            process: Arc::clone(&process),
+        };
         self.table.change(sighting.cookie, image);
         process
     }
@@ -99,10 +106,14 @@ impl<S: Surroundings> Enricher<S> {
         if self.table.now(cookie).is_some_and(|image| &*image.process.exe != UNKNOWN_EXE) {
             return;
         }
+        self.enter(exec, 0);
+    }
+
+    fn enter(&mut self, exec: &kernel::Exec, looked_up_ns: u64) {
         self.counters.taken_in += 1;
         let process = Arc::new(self.process_of(exec));
-        let image = Image { since_ns: exec.header.boot_ns, id: exec.exe, from_proc: true, process };
-        self.table.insert(cookie, image);
+        let image = Image { since_ns: exec.header.boot_ns, id: exec.exe, from_proc: true, looked_up_ns, process };
+        self.table.insert(exec.header.cookie, image);
     }
 
     fn process_of(&mut self, exec: &kernel::Exec) -> Process {
