@@ -1,4 +1,5 @@
-//! Sent = decoded + rejected + lost, per kind of record; calls seen = recorded + skipped + missed + open.
+//! Sent = decoded + rejected + lost, per kind of record; calls seen = recorded + skipped + missed
+//! (+ no storage) + open.
 //!
 //! The kernel counts what its programs tried to write ([`Stats`]); this is the other half. [`Ledger::reconcile`] lays both
 //! side by side: what does not add up is shown as such and never folded into another column.
@@ -160,11 +161,11 @@ impl Ledger {
     }
 
     fn calls(&self, kernel: &[(Program, u32, Stats)]) -> Calls {
-        let Stats { seen, skipped, missed, .. } = sum(kernel, |program| program == Program::Syscall);
+        let Stats { seen, skipped, missed, no_storage, .. } = sum(kernel, |program| program == Program::Syscall);
         // Whoever closes a window counts its calls.
         let recorded = sum(kernel, |program| writes_windows(kernel, program)).recorded;
-        let open = seen as i64 - (recorded + skipped + missed) as i64;
-        Calls { seen, recorded, skipped, missed, open, decoded: self.calls }
+        let open = seen as i64 - (recorded + skipped + missed + no_storage) as i64;
+        Calls { seen, recorded, skipped, missed, no_storage, open, decoded: self.calls }
     }
 }
 
@@ -215,7 +216,7 @@ pub struct Row {
     pub synthesised: u64,
 }
 
-/// Syscalls: `seen = recorded + skipped + missed + open`.
+/// Syscalls: `seen = recorded + skipped + missed + no_storage + open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Calls {
     /// Reached the program.
@@ -226,6 +227,8 @@ pub struct Calls {
     pub skipped: u64,
     /// Overwritten while the ring was full.
     pub missed: u64,
+    /// Could not be kept: no task storage.
+    pub no_storage: u64,
     /// In windows that are still open: the rest. Negative: the kernel's own counters contradict each other.
     pub open: i64,
     /// In windows that were decoded here; differs from `recorded` by those in flight and rejected.
@@ -296,11 +299,12 @@ impl fmt::Display for Reconciliation {
             }
             writeln!(out)?;
         }
-        let Calls { seen, recorded, skipped, missed, open, .. } = self.calls;
-        writeln!(
-            out,
-            "calls    seen {seen} = recorded {recorded} + skipped {skipped} + missed {missed} + open {open}"
-        )?;
+        let Calls { seen, recorded, skipped, missed, no_storage, open, .. } = self.calls;
+        write!(out, "calls    seen {seen} = recorded {recorded} + skipped {skipped} + missed {missed}")?;
+        if no_storage > 0 {
+            write!(out, " + no storage {no_storage}")?;
+        }
+        writeln!(out, " + open {open}")?;
         let Storage { no_storage, map_full, unattributed } = self.storage;
         if no_storage + map_full + unattributed > 0 {
             writeln!(out, "kernel   storage refused {no_storage}, map full {map_full}, owner unknown {unattributed}")?;
@@ -386,7 +390,8 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.decoded(&window(Why::Early, 40));
         ledger.decoded(&window(Why::Full, 128));
-        let row = Stats { attempted: 2, seen: 150, recorded: 128, skipped: 10, missed: 2, ..Stats::default() };
+        let row =
+            Stats { attempted: 2, seen: 153, recorded: 128, skipped: 10, missed: 2, no_storage: 3, ..Stats::default() };
         let calls = ledger.reconcile(&[(Program::Syscall, 0, row)]).calls;
         assert_eq!((calls.decoded, calls.recorded, calls.open), (128, 128, 10));
     }

@@ -6,6 +6,8 @@ use collector_common::deny::{DENY_BREAKER, DENY_SHADOW};
 use collector_common::{deny, flow, syscall};
 use model::event;
 
+use crate::decode;
+
 pub(super) fn window(window: &syscall::Window) -> event::Window {
     event::Window {
         tid: window.tid,
@@ -18,7 +20,7 @@ pub(super) fn window(window: &syscall::Window) -> event::Window {
         write_bytes: window.write_bytes,
         class: window.class,
         novel_trigrams: window.novel_trigrams.iter().copied().filter(|trigram| *trigram != 0).collect(),
-        trace: window.trace.iter().copied().take(usize::from(window.n)).collect(),
+        trace: decode::trace(window).collect(),
     }
 }
 
