@@ -85,51 +85,74 @@ struct Reader<S> {
     counts: Arc<RingCounts>,
 }
 
+/// A batch of bulk records, read but not yet handed on.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
 impl<S: RingSink> Reader<S> {
     fn run(&mut self, stop: &AtomicBool) {
+        let mut batch = Batch::default();
         loop {
             // Read the flag first: what was written before it was set is then drained below.
             let last = stop.load(Ordering::Relaxed);
-            let mut busy = false;
-            loop {
-                let Some(urgent) = drain(&mut self.ctrl, Lane::Ctrl, usize::MAX, &mut self.sink, &self.counts) else {
-                    return;
-                };
-                let batch = if self.sink.bulk_must_wait() { 0 } else { BATCH };
-                let Some(more) = drain(&mut self.bulk, Lane::Bulk, batch, &mut self.sink, &self.counts) else { return };
-                busy |= urgent + more > 0;
-                if urgent + more == 0 || (batch > 0 && more < batch && urgent == 0) {
-                    break;
-                }
+            // A window is written after the exec record of its program. Reading bulk first and handing ctrl on first keeps
+            // that order, whatever arrives in between.
+            if !self.sink.bulk_must_wait() {
+                batch.fill(&mut self.bulk);
             }
-            if last && !busy {
+            let Some(urgent) = self.hand_on_ctrl() else { return };
+            let full = batch.ends.len() == BATCH;
+            if !self.hand_on(&mut batch) {
+                return;
+            }
+            if urgent || full {
+                continue;
+            }
+            if last {
                 return;
             }
             let _ = poll(&mut [PollFd::new(&self.ctrl.as_fd(), PollFlags::IN)], Some(&PERIOD));
         }
     }
+
+    /// Whether there was anything; `None` when the sink wants no more.
+    fn hand_on_ctrl(&mut self) -> Option<bool> {
+        let mut any = false;
+        while let Some(item) = self.ctrl.next() {
+            any = true;
+            self.counts.ctrl.fetch_add(1, Ordering::Relaxed);
+            self.counts.bytes.fetch_add(item.len() as u64, Ordering::Relaxed);
+            if !self.sink.take(Lane::Ctrl, &item) {
+                return None;
+            }
+        }
+        Some(any)
+    }
+
+    fn hand_on(&mut self, batch: &mut Batch) -> bool {
+        self.counts.bulk.fetch_add(batch.ends.len() as u64, Ordering::Relaxed);
+        self.counts.bytes.fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
+        let mut start = 0;
+        for end in batch.ends.drain(..) {
+            if !self.sink.take(Lane::Bulk, &batch.bytes[start..end]) {
+                return false;
+            }
+            start = end;
+        }
+        batch.bytes.clear();
+        true
+    }
 }
 
-/// Hands on at most `most` records; how many there were, `None` when the sink wants no more.
-fn drain(
-    ring: &mut RingBuf<MapData>,
-    lane: Lane,
-    most: usize,
-    sink: &mut impl RingSink,
-    counts: &RingCounts,
-) -> Option<usize> {
-    let mut records = 0;
-    let mut bytes = 0;
-    while records < most {
-        let Some(item) = ring.next() else { break };
-        records += 1;
-        bytes += item.len() as u64;
-        if !sink.take(lane, &item) {
-            return None;
+impl Batch {
+    fn fill(&mut self, ring: &mut RingBuf<MapData>) {
+        while self.ends.len() < BATCH {
+            let Some(item) = ring.next() else { break };
+            self.bytes.extend_from_slice(&item);
+            self.ends.push(self.bytes.len());
         }
     }
-    let counter = if lane == Lane::Ctrl { &counts.ctrl } else { &counts.bulk };
-    counter.fetch_add(records as u64, Ordering::Relaxed);
-    counts.bytes.fetch_add(bytes, Ordering::Relaxed);
-    Some(records)
 }
