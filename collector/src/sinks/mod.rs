@@ -9,6 +9,8 @@ pub mod kafka;
 pub mod ndjson;
 pub mod ocsf;
 pub mod spool;
+#[cfg(test)]
+mod tests_support;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -220,3 +220,56 @@ fn rotate(config: &LinesConfig) -> Result<(), SinkError> {
     }
     fs::rename(&config.path, numbered(1)).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::Change;
+    use crate::sinks::tests_support::{decision, finding};
+
+    fn config(text: &str) -> Result<LinesConfig, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    #[test]
+    fn a_file_rotates_before_it_is_too_long_and_keeps_so_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sub/findings.json");
+        let config = LinesConfig { path: path.clone(), max_bytes: 3000, keep: 2, health: false };
+        let mut lines = Lines::open(config, Encoding::Native, "h".into()).unwrap();
+        for _ in 0..20 {
+            lines.deliver(Kind::Finding, &Message::Finding(Change::Created, finding())).unwrap();
+        }
+        lines.close(Duration::ZERO).unwrap();
+        assert_eq!(lines.report().sent.get(Kind::Finding), 20);
+        let mut names: Vec<_> =
+            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["findings.json", "findings.json.1", "findings.json.2"]);
+        for name in names {
+            let text = fs::read_to_string(path.with_file_name(name)).unwrap();
+            assert!(text.len() <= 3000 && text.ends_with('\n'));
+            for line in text.lines() {
+                let value: Value = serde_json::from_str(line).unwrap();
+                assert_eq!((&value["schema"], &value["change"]), (&json!("stockade.findings.v1"), &json!("created")));
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_file_is_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = LinesConfig { path: directory.path().join("f"), max_bytes: 0, keep: 0, health: false };
+        for _ in 0..2 {
+            let mut lines = Lines::open(config.clone(), Encoding::Ocsf, "h".into()).unwrap();
+            lines.deliver(Kind::Decision, &Message::Decision(Change::Created, decision())).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&config.path).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(config("path = \"-\"").is_ok_and(|config| config.target() == "stdout"));
+        assert!(config("path = \"-\"\nkep = 3").unwrap_err().to_string().contains("kep"));
+    }
+}
