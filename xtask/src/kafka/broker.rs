@@ -64,7 +64,8 @@ impl Broker {
     /// It ends early or its port stays closed; its log is named.
     pub fn start(&self) -> Result<Child> {
         let log = self.directory.join("broker.log");
-        let output = File::options().append(true).create(true).open(&log).with_context(|| format!("open {}", log.display()))?;
+        let output =
+            File::options().append(true).create(true).open(&log).with_context(|| format!("open {}", log.display()))?;
         let mut child = self
             .java(&["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .arg("kafka.Kafka")
