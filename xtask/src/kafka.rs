@@ -138,9 +138,11 @@ pub fn libs() -> Result<PathBuf> {
     fs::write(&pom, POM.replace("VERSION", VERSION)).with_context(|| format!("write {}", pom.display()))?;
     eprintln!("fetching Apache Kafka {VERSION} (44 MB) into {}", libs.display());
     let status = Command::new("mvn")
-        .args(["-B", "-q", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"])
+        .args(["-B", "-q", "-Dstyle.color=never", "dependency:copy-dependencies", "-DincludeScope=runtime", "-f"])
         .arg(&pom)
         .arg(format!("-DoutputDirectory={}", libs.display()))
+        // `kafka libs` prints the directory and nothing else.
+        .stdout(std::io::stderr())
         .status()
         .context("run mvn to fetch the broker's jars (Debian: apt-get install maven default-jre-headless)")?;
     if !status.success() {
@@ -182,7 +184,9 @@ fn require_java() -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     match java_major(&text) {
         Some(major) if major >= 17 => Ok(()),
-        _ => bail!("the broker needs Java 17 or newer; java -version says: {}", text.lines().next().unwrap_or("nothing")),
+        _ => {
+            bail!("the broker needs Java 17 or newer; java -version says: {}", text.lines().next().unwrap_or("nothing"))
+        }
     }
 }
 
@@ -194,7 +198,9 @@ fn java_major(text: &str) -> Option<u32> {
 fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
     };
     Ok(base.join("stockade").join(format!("kafka-{VERSION}")))
 }

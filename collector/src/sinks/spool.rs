@@ -83,6 +83,8 @@ struct Queue {
     segments: BTreeMap<u64, Segment>,
     writer: Option<(u64, File)>,
     unsynced: bool,
+    /// A segment was made since the directory was synced.
+    unlisted: bool,
     next_segment: u64,
     reader: Option<(u64, File)>,
     /// The next frame to take: segment and offset.
@@ -97,6 +99,8 @@ struct Queue {
 /// The spool of one sink.
 pub struct Spool {
     cap: u64,
+    /// Two processes would delete each other's messages.
+    _lock: File,
     queues: [Queue; KINDS],
     totals: Totals,
 }
@@ -107,16 +111,16 @@ impl Spool {
     /// # Errors
     /// The directory cannot be made or read.
     pub fn open(directory: &Path, cap: u64) -> Result<Self, SpoolError> {
+        let failed = |action| move |source| SpoolError { action, path: directory.to_owned(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("make"))?;
+        let lock = create(&directory.join("lock")).map_err(failed("make a lock in"))?;
+        lock.try_lock().map_err(|error| failed("lock (another agent uses it)")(error.into()))?;
         let mut queues = Vec::with_capacity(KINDS);
         for kind in Kind::ALL {
             queues.push(Queue::open(directory.join(kind.name()))?);
         }
-        let queues = queues.try_into().map_err(|_| SpoolError {
-            action: "open",
-            path: directory.to_owned(),
-            source: io::Error::other("a kind is missing"),
-        })?;
-        Ok(Self { cap, queues, totals: Totals::default() })
+        let queues = queues.try_into().map_err(|_| failed("open")(io::Error::other("a kind is missing")))?;
+        Ok(Self { cap, _lock: lock, queues, totals: Totals::default() })
     }
 
     /// Whether nothing of a kind is kept, taken messages included.
@@ -194,6 +198,11 @@ impl Spool {
         queue.drop_acknowledged();
     }
 
+    /// Whether a taken message is on disk: an eviction may have removed it.
+    pub fn holds(&self, ticket: Ticket) -> bool {
+        self.queues[ticket.kind.index()].taken.binary_search_by_key(&ticket.number, |taken| taken.number).is_ok()
+    }
+
     /// Gives everything taken and not acknowledged back: the next [`Spool::take`] begins there.
     pub fn give_back(&mut self, kind: Kind) {
         let queue = &mut self.queues[kind.index()];
@@ -261,6 +270,7 @@ impl Queue {
             segments,
             writer: None,
             unsynced: false,
+            unlisted: false,
             next_segment,
             reader: None,
             read: start,
@@ -314,6 +324,7 @@ impl Queue {
         let mut file = create(&self.path(number)).map_err(self.error("make", number))?;
         file.write_all(&MAGIC).map_err(self.error("write", number))?;
         self.next_segment += 1;
+        self.unlisted = true;
         self.segments.insert(number, Segment { length: MAGIC.len() as u64, frames: 0, taken: 0 });
         self.writer = Some((number, file));
         Ok(())
@@ -458,6 +469,10 @@ impl Queue {
     fn sync(&mut self, durable: bool) -> Result<(), SpoolError> {
         if durable {
             self.sync_writer()?;
+            if std::mem::take(&mut self.unlisted) {
+                let failed = |source| SpoolError { action: "sync", path: self.directory.clone(), source };
+                File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+            }
         }
         if self.cursor != self.cursor_written {
             let path = self.directory.join("cursor");

@@ -62,6 +62,7 @@ fn without_a_cursor_everything_comes_again() {
     let taken = take_all(&mut spool, Kind::Decision);
     spool.acknowledge(taken[0].0);
     spool.sync().unwrap();
+    drop(spool);
     fs::write(directory.path().join("decisions/cursor"), b"garbage").unwrap();
     let mut spool = Spool::open(directory.path(), 1 << 20).unwrap();
     assert_eq!(ids(&take_all(&mut spool, Kind::Decision)), expected(0..3));
@@ -93,6 +94,15 @@ fn a_kind_is_never_evicted_for_a_less_important_one() {
     assert_eq!(spool.append(Kind::Window, &frame(1, 4000)).unwrap(), Appended::Dropped);
     assert_eq!(spool.totals().dropped.get(Kind::Window), 1);
     assert_eq!(spool.totals().dropped.get(Kind::Finding), 0);
+}
+
+#[test]
+fn two_processes_cannot_use_one_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = Spool::open(directory.path(), 1 << 20).unwrap();
+    assert!(Spool::open(directory.path(), 1 << 20).is_err_and(|error| error.to_string().contains("another agent")));
+    drop(spool);
+    assert!(Spool::open(directory.path(), 1 << 20).is_ok());
 }
 
 #[test]
@@ -176,6 +186,7 @@ proptest! {
                 Step::Reopen => {
                     taken.clear();
                     spool.sync().unwrap();
+                    drop(spool);
                     spool = Spool::open(directory.path(), 64 << 20).unwrap();
                 }
             }

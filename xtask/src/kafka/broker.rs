@@ -15,9 +15,6 @@ use anyhow::{Context, Result, bail};
 /// Longest wait for the client port; it takes 2–4 s where the machine is idle.
 const START: Duration = Duration::from_secs(60);
 
-/// Longest wait for an orderly end.
-const STOP: Duration = Duration::from_secs(15);
-
 /// Where a broker lives: its jars, its directory and its two ports.
 #[derive(Clone, Debug)]
 pub struct Broker {
@@ -132,24 +129,6 @@ impl Broker {
              log.cleaner.threads=1\n"
         )
     }
-}
-
-/// Ends a broker in an orderly way, and by force after 15 seconds.
-///
-/// # Errors
-/// The process cannot be signalled.
-pub fn stop(child: &mut Child) -> Result<()> {
-    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().context("run kill")?;
-    let deadline = Instant::now() + STOP;
-    while asked.success() && Instant::now() < deadline {
-        if child.try_wait()?.is_some() {
-            return Ok(());
-        }
-        sleep(Duration::from_millis(50));
-    }
-    child.kill()?;
-    child.wait()?;
-    Ok(())
 }
 
 fn free_port() -> Result<TcpListener> {

@@ -371,10 +371,11 @@ impl Sink for Kafka {
         }
         for lane in &mut self.lanes {
             lane.take_back();
-            self.spool.give_back(lane.kind);
-            // Those without a ticket are older than all that is in the spool.
-            let only_here = lane.unsent.drain(..).filter(|(_, pending)| pending.ticket.is_none());
+            // Those that are only here are older than all that is in the spool.
+            let on_disk = |pending: &Pending| pending.ticket.is_some_and(|ticket| self.spool.holds(ticket));
+            let only_here = lane.unsent.drain(..).filter(|(_, pending)| !on_disk(pending));
             let frames: Vec<Frame> = only_here.map(|(_, pending)| pending.frame).collect();
+            self.spool.give_back(lane.kind);
             self.spool.put_first(lane.kind, &frames)?;
             lane.bytes = 0;
         }
