@@ -2,6 +2,8 @@
 //!
 //! Needs STOCKADE_KAFKA_LIBS, the directory that `cargo xtask kafka libs` prints; skips without it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};

@@ -292,5 +292,4 @@ impl Lane {
 }
 
 #[cfg(test)]
-#[path = "fanout_tests.rs"]
 mod tests;

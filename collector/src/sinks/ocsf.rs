@@ -345,5 +345,4 @@ fn address(to: &Destination) -> String {
 }
 
 #[cfg(test)]
-#[path = "ocsf_tests.rs"]
 mod tests;
