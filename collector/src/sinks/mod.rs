@@ -252,3 +252,47 @@ impl SinkConfig {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct File {
+        sinks: Vec<SinkConfig>,
+    }
+
+    fn read(text: &str) -> Result<Vec<SinkConfig>, String> {
+        toml::from_str::<File>(text).map(|file| file.sinks).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sinks_are_configured_by_type() {
+        let sinks = read(
+            "[[sinks]]\ntype = \"ndjson\"\npath = \"/var/log/stockade/findings.json\"\n\
+             [[sinks]]\ntype = \"ocsf\"\npath = \"-\"\n\
+             [[sinks]]\ntype = \"kafka\"\nbrokers = [\"a:9092\", \"b:9092\"]\nspool = \"/var/lib/stockade/spool\"\nprotocol = \"sasl-ssl\"\n",
+        )
+        .unwrap();
+        let names: Vec<_> = sinks.iter().map(SinkConfig::name).collect();
+        assert_eq!(names, ["ndjson:/var/log/stockade/findings.json", "ocsf:stdout", "kafka:a:9092,b:9092"]);
+        let SinkConfig::Kafka(kafka) = &sinks[2] else { panic!("{sinks:?}") };
+        assert_eq!((kafka.mechanism.as_str(), kafka.raw_trace, kafka.create_topics), ("SCRAM-SHA-512", false, false));
+        assert_eq!(kafka.topic(Kind::Finding), "stockade.findings.v1");
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        assert!(read("[[sinks]]\ntype = \"kafak\"\n").unwrap_err().contains("kafak"));
+        let typo = "[[sinks]]\ntype = \"kafka\"\nbrokers = []\nspool = \"s\"\nack = 1\n";
+        assert!(read(typo).unwrap_err().contains("ack"));
+    }
+
+    #[test]
+    fn only_windows_and_flows_are_streamed_of_all_events() {
+        let mut event = model::event::Event::clone(&tests_support::window("unit:a", 1));
+        assert_eq!(Message::Event(event.clone().into()).kind(), Some(Kind::Window));
+        event.body = Body::Exit(model::event::Exit { code: 0 });
+        assert_eq!(Message::Event(event.into()).kind(), None);
+    }
+}
