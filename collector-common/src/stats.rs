@@ -32,6 +32,24 @@ pub enum Program {
     Owner = 11,
 }
 
+impl Program {
+    /// Every program, in the order of their numbers.
+    pub const ALL: [Program; PROGRAMS as usize] = [
+        Program::Fork,
+        Program::Exec,
+        Program::Exit,
+        Program::Syscall,
+        Program::FlowIngress,
+        Program::FlowEgress,
+        Program::FlowState,
+        Program::FlowRelease,
+        Program::FlowConnect,
+        Program::DenyConnect,
+        Program::DenyEgress,
+        Program::Owner,
+    ];
+}
+
 /// Number of [`Program`]s.
 pub const PROGRAMS: u32 = 12;
 

@@ -127,14 +127,19 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The short name that people type: `D-…`. The multiplier is odd, so numbers below 2^25 stay distinct while neighbours
-    /// look different.
+    /// The short name that people type: `D-…`.
     pub fn short(&self) -> String {
-        short_id('D', self.number.wrapping_mul(0x0131_4c2d))
+        short_number(self.number)
     }
 
     /// Active and not past its deadline.
     pub fn is_live(&self, boot_ns: u64) -> bool {
         self.state == DecisionState::Active && boot_ns < self.until.boot_ns
     }
+}
+
+/// The short name of a decision's number. The multiplier is odd, so numbers below 2^25 stay distinct while neighbours look
+/// different.
+pub fn short_number(number: u64) -> String {
+    short_id('D', number.wrapping_mul(0x0131_4c2d))
 }

@@ -80,6 +80,19 @@ impl Record {
     }
 }
 
+/// The calls of a window, oldest first.
+///
+/// A window that waited for a full ring went on as a ring of its last calls; then bits 8–15 of [`Header::flags`] say where
+/// the oldest one stands.
+pub fn trace(window: &syscall::Window) -> impl Iterator<Item = u16> {
+    let (newer, older) = window.trace.split_at(oldest(window).min(syscall::WINDOW));
+    older.iter().chain(newer).copied().take(usize::from(window.n))
+}
+
+fn oldest(window: &syscall::Window) -> usize {
+    usize::from(window.header.flags >> 8)
+}
+
 /// The kind of record that a program writes; `None` for programs that write none.
 pub fn kind_written_by(program: Program) -> Option<Kind> {
     match program {
@@ -192,6 +205,9 @@ fn window(record: syscall::Window) -> Result<Record, Reject> {
     check((1..=syscall::WINDOW).contains(&usize::from(record.n)), "window.n")?;
     check((syscall::Why::Full as u8..=syscall::Why::Exit as u8).contains(&record.why), "window.why")?;
     check(record.arch <= 1, "window.arch")?;
+    // Only a full trace can have wrapped.
+    let starts = if usize::from(record.n) == syscall::WINDOW { syscall::WINDOW } else { 1 };
+    check(oldest(&record) < starts, "window.start")?;
     Ok(Record::Window(Box::new(record)))
 }
 
@@ -298,6 +314,20 @@ mod tests {
         assert_eq!(decode(bytes_of(&deny)), Err(Reject::BadField("deny.hook")));
     }
 
+    #[test]
+    fn a_trace_that_wrapped_is_read_from_its_oldest_call() {
+        let mut window =
+            syscall::Window { header: header::<syscall::Window>(Kind::Window), why: 1, n: 128, ..Default::default() };
+        window.trace = std::array::from_fn(|at| (at as u16 + 128 - 5) % 128);
+        window.header.flags = syscall::WINDOW_TRIGGER | 5 << 8;
+        assert!(decode(bytes_of(&window)).is_ok());
+        assert!(trace(&window).eq(0..128));
+        window.n = 127;
+        assert_eq!(decode(bytes_of(&window)), Err(Reject::BadField("window.start")));
+        window.header.flags = syscall::WINDOW_TRIGGER;
+        assert!(trace(&window).eq(window.trace[..127].iter().copied()));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_give_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..800)) {
@@ -323,7 +353,7 @@ mod tests {
             if let Ok(record) = decode(&bytes) {
                 prop_assert_eq!(record.bytes(), &bytes[..]);
                 if let Record::Window(window) = record {
-                    prop_assert!((1..=128).contains(&window.n));
+                    prop_assert_eq!(trace(&window).count(), usize::from(window.n));
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Sent = decoded + rejected + lost, per kind of record; calls seen = recorded + skipped + missed + open.
+//! Sent = decoded + rejected + lost, per kind of record; calls seen = recorded + skipped + missed
+//! (+ no storage) + open.
 //!
 //! The kernel counts what its programs tried to write ([`Stats`]); this is the other half. [`Ledger::reconcile`] lays both
 //! side by side: what does not add up is shown as such and never folded into another column.
@@ -43,6 +44,8 @@ pub struct Ledger {
     kindless: u64,
     channel_drops: BTreeMap<&'static str, u64>,
     calls: u64,
+    windows_at_exec: u64,
+    windows_at_exit: u64,
 }
 
 impl Ledger {
@@ -54,11 +57,11 @@ impl Ledger {
             return;
         }
         counts.decoded += 1;
-        if let Record::Window(window) = record
-            && window.why != Why::Early as u8
-        {
+        if let Record::Window(window) = record {
+            self.windows_at_exec += u64::from(window.why == Why::Exec as u8);
+            self.windows_at_exit += u64::from(window.why == Why::Exit as u8);
             // An early window goes on filling: its calls come again in the window that closes it.
-            self.calls += u64::from(window.n);
+            self.calls += if window.why == Why::Early as u8 { 0 } else { u64::from(window.n) };
         }
     }
 
@@ -115,6 +118,8 @@ impl Ledger {
         }
         self.kindless += other.kindless;
         self.calls += other.calls;
+        self.windows_at_exec += other.windows_at_exec;
+        self.windows_at_exit += other.windows_at_exit;
     }
 
     /// Lays the kernel's statistics, one row per program and CPU, beside this half.
@@ -122,8 +127,7 @@ impl Ledger {
     /// While programs run, a record may be in the ring and in neither half's last column: it is shown as `in_flight`. After
     /// the programs were detached and the rings drained, every `in_flight` is 0, or the ledger does not close.
     pub fn reconcile(&self, kernel: &[(Program, u32, Stats)]) -> Reconciliation {
-        let mut rows: Vec<Row> =
-            KINDS.iter().zip(NAMES).map(|(kind, name)| self.row(name, self.counts(*kind), *kind, kernel)).collect();
+        let mut rows: Vec<Row> = KINDS.iter().zip(NAMES).map(|(kind, name)| self.row(name, *kind, kernel)).collect();
         if self.kindless > 0 {
             rows.push(Row {
                 name: "unknown",
@@ -135,29 +139,39 @@ impl Ledger {
         Reconciliation { rows, calls: self.calls(kernel), storage: storage(kernel) }
     }
 
-    fn row(&self, name: &'static str, counts: Counts, kind: Kind, kernel: &[(Program, u32, Stats)]) -> Row {
+    /// What the programs of a kind sent, beside what was read of that kind.
+    ///
+    /// Windows that exec and exit close are sent by those programs where they count calls of their own; then they stand in
+    /// the window's row all the same, with the attempts that they took.
+    fn row(&self, name: &'static str, kind: Kind, kernel: &[(Program, u32, Stats)]) -> Row {
         let stats = sum(kernel, |program| kind_written_by(program) == Some(kind));
+        let counts = self.counts(kind);
+        let by_others = |program: Program, windows: u64| if writes_windows(kernel, program) { windows } else { 0 };
+        let at_exec = by_others(Program::Exec, self.windows_at_exec);
+        let at_exit = by_others(Program::Exit, self.windows_at_exit);
+        let sent = match kind {
+            Kind::Exec => stats.attempted.saturating_sub(at_exec),
+            Kind::Exit => stats.attempted.saturating_sub(at_exit),
+            Kind::Window => stats.attempted + at_exec + at_exit,
+            _ => stats.attempted,
+        };
         let Counts { decoded, rejected, enriched, unattributed, synthesised } = counts;
-        let in_flight = stats.attempted as i64 - (decoded + rejected + stats.ring_full) as i64;
-        Row {
-            name,
-            sent: stats.attempted,
-            decoded,
-            rejected,
-            lost: stats.ring_full,
-            in_flight,
-            enriched,
-            unattributed,
-            synthesised,
-        }
+        let in_flight = sent as i64 - (decoded + rejected + stats.ring_full) as i64;
+        Row { name, sent, decoded, rejected, lost: stats.ring_full, in_flight, enriched, unattributed, synthesised }
     }
 
     fn calls(&self, kernel: &[(Program, u32, Stats)]) -> Calls {
-        let stats = sum(kernel, |program| program == Program::Syscall);
-        let Stats { seen, recorded, skipped, missed, .. } = stats;
-        let open = seen as i64 - (recorded + skipped + missed) as i64;
-        Calls { seen, recorded, skipped, missed, open, decoded: self.calls }
+        let Stats { seen, skipped, missed, no_storage, .. } = sum(kernel, |program| program == Program::Syscall);
+        // Whoever closes a window counts its calls.
+        let recorded = sum(kernel, |program| writes_windows(kernel, program)).recorded;
+        let open = seen as i64 - (recorded + skipped + missed + no_storage) as i64;
+        Calls { seen, recorded, skipped, missed, no_storage, open, decoded: self.calls }
     }
+}
+
+/// Only programs that write windows record calls.
+fn writes_windows(kernel: &[(Program, u32, Stats)], program: Program) -> bool {
+    kernel.iter().any(|(other, _, stats)| *other == program && stats.recorded > 0)
 }
 
 fn sum(kernel: &[(Program, u32, Stats)], wanted: impl Fn(Program) -> bool) -> Stats {
@@ -202,7 +216,7 @@ pub struct Row {
     pub synthesised: u64,
 }
 
-/// Syscalls: `seen = recorded + skipped + missed + open`.
+/// Syscalls: `seen = recorded + skipped + missed + no_storage + open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Calls {
     /// Reached the program.
@@ -213,6 +227,8 @@ pub struct Calls {
     pub skipped: u64,
     /// Overwritten while the ring was full.
     pub missed: u64,
+    /// Could not be kept: no task storage.
+    pub no_storage: u64,
     /// In windows that are still open: the rest. Negative: the kernel's own counters contradict each other.
     pub open: i64,
     /// In windows that were decoded here; differs from `recorded` by those in flight and rejected.
@@ -283,11 +299,12 @@ impl fmt::Display for Reconciliation {
             }
             writeln!(out)?;
         }
-        let Calls { seen, recorded, skipped, missed, open, .. } = self.calls;
-        writeln!(
-            out,
-            "calls    seen {seen} = recorded {recorded} + skipped {skipped} + missed {missed} + open {open}"
-        )?;
+        let Calls { seen, recorded, skipped, missed, no_storage, open, .. } = self.calls;
+        write!(out, "calls    seen {seen} = recorded {recorded} + skipped {skipped} + missed {missed}")?;
+        if no_storage > 0 {
+            write!(out, " + no storage {no_storage}")?;
+        }
+        writeln!(out, " + open {open}")?;
         let Storage { no_storage, map_full, unattributed } = self.storage;
         if no_storage + map_full + unattributed > 0 {
             writeln!(out, "kernel   storage refused {no_storage}, map full {map_full}, owner unknown {unattributed}")?;
@@ -373,9 +390,31 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.decoded(&window(Why::Early, 40));
         ledger.decoded(&window(Why::Full, 128));
-        let row = Stats { attempted: 2, seen: 150, recorded: 128, skipped: 10, missed: 2, ..Stats::default() };
+        let row =
+            Stats { attempted: 2, seen: 153, recorded: 128, skipped: 10, missed: 2, no_storage: 3, ..Stats::default() };
         let calls = ledger.reconcile(&[(Program::Syscall, 0, row)]).calls;
         assert_eq!((calls.decoded, calls.recorded, calls.open), (128, 128, 10));
+    }
+
+    #[test]
+    fn windows_that_exec_and_exit_close_are_windows_whoever_sent_them() {
+        let mut ledger = Ledger::default();
+        ledger.decoded(&Record::Exec(Box::default()));
+        ledger.decoded(&window(Why::Exec, 10));
+        ledger.decoded(&window(Why::Exit, 5));
+        ledger.decoded(&window(Why::Full, 128));
+        let calls = |attempted: u64, seen: u64, recorded: u64| Stats { attempted, seen, recorded, ..Stats::default() };
+        let own_rows = [
+            (Program::Exec, 0, calls(2, 1, 10)),
+            (Program::Exit, 0, calls(1, 1, 5)),
+            (Program::Syscall, 0, calls(1, 143, 128)),
+        ];
+        let one_row = [(Program::Exec, 0, calls(1, 1, 0)), (Program::Syscall, 0, calls(3, 143, 143))];
+        for kernel in [&own_rows[..], &one_row[..]] {
+            let both = ledger.reconcile(kernel);
+            assert!(both.closes(), "{both}");
+            assert_eq!((both.rows[3].sent, both.calls.recorded, both.calls.open), (3, 143, 0));
+        }
     }
 
     #[test]

@@ -44,6 +44,19 @@ pub struct Info {
     pub agent: String,
 }
 
+impl Info {
+    /// A recording made here by this version.
+    pub fn of_this_host(clock: Clock) -> Self {
+        let kernel = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+        Self {
+            clock,
+            hostname: kernel("hostname").trim().to_owned(),
+            kernel: kernel("osrelease").trim().to_owned(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 /// Something that is not a kernel record but that conclusions depend on. Valid for the records after it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Note {

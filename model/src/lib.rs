@@ -1,7 +1,202 @@
 //! The Stockade model: what happened in, how surprising it is out.
 //!
-//! Pure maths: no IO, no clock, no randomness but seeded, no `unsafe`. Data flows from top to bottom of this list:
-//! [`event`] → …
+//! Pure maths: no IO, no clock, no randomness but seeded, no `unsafe`. Data flows from top to bottom:
+//!
+//! ```text
+//! event ─► facts ─► counts: bits of surprise by back-off ──┐
+//!       ─► sequence: bits of the eight strangest calls ────┤
+//!       ─► numeric: bits of how much, how many, how often ─┴─► features: 8 coordinates
+//!                                                                  │
+//!              reservoir ─► forest ─► online: score = depth + gap ◄┘
+//!                                        │
+//!        episode: evidence of one subtree added up ─► threshold: return level ─► verdict, explained
+//! ```
+//!
+//! An event is judged first and learnt afterwards, and only if the learning rules admit it ([`Model::observe`]).
 #![forbid(unsafe_code)]
 
+pub mod counts;
+pub mod episode;
 pub mod event;
+pub mod explain;
+pub mod facts;
+pub mod features;
+pub mod forest;
+mod judge;
+mod knowledge;
+pub mod names;
+pub mod numeric;
+pub mod online;
+pub mod params;
+pub mod random;
+pub mod reservoir;
+pub mod sequence;
+pub mod snapshot;
+pub mod threshold;
+pub mod workload;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use counts::Count;
+pub use episode::EpisodeView;
+pub use event::{Body, Event, Process, Time};
+pub use explain::Explanation;
+pub use facts::Fact;
+pub use features::{Coordinate, FeatureVector};
+pub use knowledge::{BaselineFact, FrozenDestination, Health};
+pub use online::AnomalyScore;
+pub use params::{DetectorKind, Params, ParamsError};
+pub use snapshot::SnapshotError;
+pub use threshold::Threshold;
+pub use workload::WorkloadSummary;
+
+use counts::Counts;
+use episode::Episodes;
+use judge::Recent;
+use online::AnyDetector;
+use params::ValidParams;
+use sequence::Sequences;
+use threshold::Calibration;
+use workload::{Measures, Workload};
+
+/// Workloads that the model holds; the events of further ones are not judged, and counted.
+pub const MAX_WORKLOADS: usize = 4_096;
+
+/// Whether a workload is still learning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Standing {
+    /// What it does is normal by definition; only what is dangerous anywhere is judged.
+    Learning,
+    /// Judged against its frozen baseline: monitoring or enforcing.
+    Ready,
+}
+
+/// A fact and what it is worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FactSurprise {
+    /// The fact.
+    pub fact: Fact,
+    /// Bits, 0–24; higher = more surprising.
+    pub bits: f64,
+    /// Absent from what the workload is judged against.
+    pub novel: bool,
+    /// What is usual there, in words.
+    pub usual: String,
+    /// Exec edge or destination: what a denial may be founded on.
+    pub class_a: bool,
+}
+
+/// What the model says about an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The point that was scored.
+    pub vector: FeatureVector,
+    /// Its score.
+    pub score: AnomalyScore,
+    /// The facts that the event states, the most surprising first.
+    pub facts: Vec<FactSurprise>,
+    /// Why.
+    pub explanation: Explanation,
+    /// The episode that it belongs to.
+    pub episode: EpisodeView,
+    /// Trigrams that its program never made, by name, at most eight.
+    pub trigrams: Vec<Arc<str>>,
+    /// No call of this evidence was lost.
+    pub complete: bool,
+}
+
+/// Everything learnt on one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    params: ValidParams,
+    workloads: BTreeMap<Arc<str>, Workload>,
+    host: Counts,
+    pool: Sequences,
+    measures: Measures,
+    detector: AnyDetector,
+    episodes: Episodes,
+    calibration: Calibration,
+    recent: BTreeMap<u64, Recent>,
+    unmodelled: u64,
+    now: Time,
+}
+
+impl Model {
+    /// An empty model.
+    ///
+    /// # Errors
+    ///
+    /// When a parameter is out of range.
+    pub fn new(params: Params) -> Result<Self, ParamsError> {
+        let params = params.check()?;
+        Ok(Self {
+            detector: AnyDetector::new(params.get()),
+            params,
+            workloads: BTreeMap::new(),
+            host: Counts::default(),
+            pool: Sequences::default(),
+            measures: Measures::default(),
+            episodes: Episodes::default(),
+            calibration: Calibration::default(),
+            recent: BTreeMap::new(),
+            unmodelled: 0,
+            now: Time::default(),
+        })
+    }
+
+    /// Closes the episodes that have been quiet for long enough.
+    pub fn tick(&mut self, at: Time) -> Vec<EpisodeView> {
+        self.now = at;
+        let level = self.threshold().level;
+        let closed = self.episodes.close(at, level);
+        for episode in &closed {
+            self.calibration.add(at, episode.score);
+        }
+        self.recent.retain(|_, recent| recent.is_fresh(at));
+        closed
+    }
+
+    /// Copies what a workload has learnt into the baseline that it is judged against from now on.
+    pub fn freeze(&mut self, workload: &str, at: Time) {
+        if let Some(known) = self.workloads.get_mut(workload) {
+            known.frozen = Some(Box::new(known.learned.clone()));
+            self.calibration.begin(at);
+        }
+    }
+
+    /// Goes back to learning.
+    pub fn thaw(&mut self, workload: &str) {
+        if let Some(known) = self.workloads.get_mut(workload) {
+            known.frozen = None;
+        }
+    }
+
+    /// The level in force.
+    pub fn threshold(&self) -> Threshold {
+        let params = self.params.get();
+        self.calibration.threshold(self.now, params.budget_per_day, params.start_threshold)
+    }
+
+    /// The model as bytes: versioned and checksummed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be encoded.
+    pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
+        snapshot::write(self)
+    }
+
+    /// A model from bytes; it continues bit for bit where the other one stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not a whole snapshot of this version.
+    pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let model: Self = snapshot::read(bytes)?;
+        model.params.get().clone().check()?;
+        Ok(model)
+    }
+}

@@ -1,7 +1,16 @@
 //! From the kernel's boot clock to the time of an event.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use model::event::Time;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+
+/// The boot clock now, in nanoseconds, suspend included: what the kernel stamps records with.
+pub fn boot_now() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
+}
 
 /// Maps boot time to wall time: a pair of simultaneous readings, and a factor that a demo may raise.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +24,15 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// The clock of this host, read now.
+    pub fn now() -> Self {
+        let before = boot_now();
+        // A wall clock before 1970 is as wrong as 1970 itself.
+        let unix_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let after = boot_now();
+        Self::real(before + (after - before) / 2, unix_ns)
+    }
+
     /// The clock of a running system, from two readings taken together.
     pub fn real(boot_ns: u64, unix_ns: u64) -> Self {
         Self { boot_ns, unix_ns, factor: 1.0 }
@@ -51,6 +69,15 @@ mod tests {
         assert_eq!(clock.at(1_500).unix_ns, 1_700_000_000_000_000_500);
         assert_eq!(clock.at(400).unix_ns, 1_699_999_999_999_999_400);
         assert_eq!(Clock::real(u64::MAX, 5).at(0).unix_ns, 0);
+    }
+
+    #[test]
+    fn this_hosts_clock_is_the_boot_clock_of_proc() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        assert!((boot_now() as f64 / 1e9 - uptime).abs() < 5.0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        assert!(Clock::now().at(boot_now()).unix_ns.abs_diff(now) < 5_000_000_000);
     }
 
     #[test]

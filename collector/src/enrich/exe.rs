@@ -98,20 +98,15 @@ pub fn script(exe: &str, argv: &[String]) -> Option<String> {
         if argument == "--" {
             return arguments.next().map(|script| normalised(script));
         }
-        if !argument.starts_with('-') || argument == "-" {
+        if !language.is_option(argument) {
             // A lone dash is the standard input.
             return (argument != "-" && !argument.is_empty()).then(|| language.named(argument));
         }
         if language.is_inline(argument) {
             return None;
         }
-        if language.names_program(argument) {
-            let program = arguments.next()?;
-            return Some(if argument.contains('j') || argument == "-f" {
-                normalised(program)
-            } else {
-                format!("-m {program}")
-            });
+        if let Some(named) = language.program_after(argument) {
+            return arguments.next().map(|program| named(program));
         }
         if language.takes_value(argument) {
             arguments.next();
@@ -152,30 +147,33 @@ impl Language {
         }
     }
 
+    fn is_option(self, argument: &str) -> bool {
+        let dash = argument.len() > 1 && argument.starts_with('-');
+        dash || (self == Self::Shell && argument.starts_with('+'))
+    }
+
     /// The program stands in the command line itself, so there is no script.
     fn is_inline(self, option: &str) -> bool {
-        let single = option.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-        let bundled = |letters: &str| single.is_some_and(|rest| rest.contains(|letter| letters.contains(letter)));
+        let letters = option.strip_prefix('-').filter(|rest| !rest.starts_with('-')).unwrap_or("");
+        // Options of one letter may be bundled: `-lc`, `-ne`. Those that take a word hold any letter.
+        let bundled = |wanted: &[char], words: &[char]| letters.contains(wanted) && !letters.starts_with(words);
         match self {
-            // Options of one letter may be bundled: `-lc`, `-ne`. `-o` and its kin take words, which hold any letter.
-            Self::Shell => bundled("cs") && !option.starts_with("-o"),
-            Self::Python => single.is_some_and(|rest| rest.starts_with('c') || rest == "Ic" || rest == "uc"),
-            Self::Perl => bundled("eE") && !option.starts_with("-I") && !option.starts_with("-M"),
-            Self::Ruby => option.starts_with("-e"),
+            Self::Shell => bundled(&['c', 's'], &['o', 'O']),
+            Self::Python => bundled(&['c'], &['m', 'W', 'X']),
+            Self::Perl => bundled(&['e', 'E'], &['I', 'M', 'm']),
+            Self::Ruby | Self::Lua => letters.starts_with('e'),
             Self::Node => matches!(option, "-e" | "--eval" | "-p" | "--print" | "-pe"),
-            Self::Php => option.starts_with("-r"),
-            Self::Lua => option.starts_with("-e"),
+            Self::Php => letters.starts_with('r'),
             Self::Java | Self::MultiCall => false,
         }
     }
 
-    /// The next argument is the program.
-    fn names_program(self, option: &str) -> bool {
-        match self {
-            Self::Python => option == "-m",
-            Self::Java => matches!(option, "-jar" | "-m" | "--module"),
-            Self::Php => option == "-f",
-            _ => false,
+    /// How the next argument names the program, if this option says that it does.
+    fn program_after(self, option: &str) -> Option<fn(&str) -> String> {
+        match (self, option) {
+            (Self::Python, "-m") | (Self::Java, "-m" | "--module") => Some(|module| format!("-m {module}")),
+            (Self::Java, "-jar") | (Self::Php, "-f") => Some(normalised),
+            _ => None,
         }
     }
 
@@ -235,6 +233,8 @@ mod tests {
             ("/bin/bash -lc id", None),
             ("/bin/bash -o pipefail -e /opt/run.sh x", Some("/opt/run.sh")),
             ("/bin/bash", None),
+            ("/bin/sh +e -x /srv/job.sh", Some("/srv/job.sh")),
+            ("python3 -Wonce -uc pass", None),
             ("/bin/sh -", None),
             ("/bin/sh -- /x.sh", Some("/x.sh")),
             ("/usr/bin/perl -w /usr/bin/ack x", Some("/usr/bin/ack")),

@@ -9,6 +9,7 @@
 //! Nothing here waits, and nothing but [`surroundings`] looks at the host: the same records and answers give the same
 //! events.
 
+mod body;
 pub mod cgroup;
 pub mod clock;
 pub mod exe;
@@ -19,16 +20,15 @@ pub mod runtime;
 pub mod surroundings;
 pub mod take_in;
 pub mod unit;
+mod who;
 mod workloads;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use collector_common::deny::{DENY_BREAKER, DENY_SHADOW};
 use collector_common::header::tgid_of;
 use collector_common::process::{EXEC_PRE_EXISTING, FORK_THREAD};
 use collector_common::{ExeId, deny, flow, process as kernel, syscall};
@@ -37,9 +37,11 @@ use serde::Serialize;
 
 use self::clock::Clock;
 use self::process::{Image, Sighting, Table};
-use self::surroundings::Surroundings;
+use self::surroundings::{Noting, Recorded, Surroundings};
+use self::who::ancestors_below;
 use self::workloads::Workloads;
 use crate::decode::Record;
+use crate::record::Note;
 
 /// Ancestors that a [`Process`] names at most.
 const ANCESTORS: usize = 16;
@@ -154,8 +156,9 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: fork.cgroup,
             start_ns: fork.header.boot_ns,
+            written_ns: fork.header.boot_ns,
         });
-        if self.table.now(fork.child).is_none_or(|image| image.from_proc) {
+        if self.table.now(fork.child).is_none_or(|image| image.from_proc || image.looked_up_ns != 0) {
             let child = Process {
                 cookie: fork.child,
                 pid: tgid_of(fork.child),
@@ -163,8 +166,13 @@ impl<S: Surroundings> Enricher<S> {
                 pre_existing: false,
                 ..(*creator).clone()
             };
-            let image =
-                Image { since_ns: fork.header.boot_ns, id: fork.exe, from_proc: false, process: Arc::new(child) };
+            let image = Image {
+                since_ns: fork.header.boot_ns,
+                id: fork.exe,
+                from_proc: false,
+                looked_up_ns: 0,
+                process: Arc::new(child),
+            };
             self.table.insert(fork.child, image);
         }
         Some((creator, Body::Fork(event::Fork { child: fork.child, clone_flags: fork.clone_flags })))
@@ -172,6 +180,7 @@ impl<S: Surroundings> Enricher<S> {
 
     fn exec(&mut self, exec: &kernel::Exec) -> (Arc<Process>, Body) {
         let cookie = exec.header.cookie;
+        self.table.make_way(cookie, exec.exe, exec.header.boot_ns);
         let before = self.table.now(cookie).map(|image| Arc::clone(&image.process));
         // A process whose birth was lost ran what its creator runs, until this exec.
         let creator = if before.is_none() { self.creator(exec.parent) } else { None };
@@ -201,8 +210,13 @@ impl<S: Surroundings> Enricher<S> {
             ancestors,
             pre_existing: before.is_some_and(|before| before.pre_existing),
         });
-        let now =
-            Image { since_ns: exec.header.boot_ns, id: exec.exe, from_proc: false, process: Arc::clone(&process) };
+        let now = Image {
+            since_ns: exec.header.boot_ns,
+            id: exec.exe,
+            from_proc: false,
+            looked_up_ns: 0,
+            process: Arc::clone(&process),
+        };
         self.table.change(cookie, now);
         let body = event::Exec {
             parent: exec.parent,
@@ -225,8 +239,9 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: exit.cgroup,
             start_ns: header.boot_ns,
+            written_ns: header.boot_ns,
         });
-        self.table.end(header.cookie, header.boot_ns);
+        self.table.end(header.cookie);
         (process, Body::Exit(event::Exit { code: exit.code }))
     }
 
@@ -236,21 +251,9 @@ impl<S: Surroundings> Enricher<S> {
             exe: window.exe,
             cgroup: window.cgroup,
             start_ns: window.start_boot_ns,
+            written_ns: window.header.boot_ns,
         });
-        let body = event::Window {
-            tid: window.tid,
-            why: window.why,
-            missed: window.missed,
-            start_boot_ns: window.start_boot_ns,
-            errors: window.errors,
-            permission_errors: window.permission_errors,
-            read_bytes: window.read_bytes,
-            write_bytes: window.write_bytes,
-            class: window.class,
-            novel_trigrams: window.novel_trigrams.iter().copied().filter(|trigram| *trigram != 0).collect(),
-            trace: window.trace.iter().copied().take(usize::from(window.n)).collect(),
-        };
-        (process, Body::Window(body))
+        (process, Body::Window(body::window(window)))
     }
 
     fn flow(&mut self, flow: &flow::Flow) -> (Arc<Process>, Body) {
@@ -259,26 +262,9 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: flow.cgroup,
             start_ns: flow.header.boot_ns,
+            written_ns: flow.header.boot_ns,
         });
-        let body = event::Flow {
-            socket: flow.socket,
-            opener: flow.opener,
-            why: flow.why,
-            direction: flow.direction,
-            protocol: flow.protocol,
-            tcp_flags: flow.tcp_flags,
-            local: address(flow.local, flow.local_port),
-            remote: address(flow.remote, flow.remote_port),
-            tx_bytes: flow.tx_bytes,
-            rx_bytes: flow.rx_bytes,
-            tx_packets: flow.tx_packets,
-            rx_packets: flow.rx_packets,
-            first_ns: flow.first_ns,
-            last_ns: flow.last_ns,
-            gaps: flow.gaps,
-            sizes: flow.sizes,
-        };
-        (process, Body::Flow(body))
+        (process, Body::Flow(body::flow(flow)))
     }
 
     fn deny(&mut self, deny: &deny::Deny) -> (Arc<Process>, Body) {
@@ -287,153 +273,9 @@ impl<S: Surroundings> Enricher<S> {
             exe: ExeId::default(),
             cgroup: deny.cgroup,
             start_ns: deny.header.boot_ns,
+            written_ns: deny.header.boot_ns,
         });
-        let body = event::Deny {
-            decision: deny.decision,
-            slot: deny.slot,
-            hook: deny.hook,
-            action: deny.action,
-            matched: deny.matched,
-            protocol: deny.protocol,
-            suppressed: deny.suppressed,
-            remote: address(deny.remote, deny.remote_port),
-            shadow: deny.header.flags & DENY_SHADOW != 0,
-            breaker: deny.header.flags & DENY_BREAKER != 0,
-        };
-        (process, Body::Deny(body))
-    }
-
-    /// The process that a record is about, as it was when that happened.
-    fn who(&mut self, sighting: &Sighting) -> Arc<Process> {
-        let cookie = sighting.cookie;
-        if cookie == 0 {
-            return self.nobody(sighting);
-        }
-        if self.table.now(cookie).is_none() {
-            self.look_up(sighting);
-        }
-        self.table.confirm(cookie, sighting.exe);
-        let Some(image) = self.table.seen(sighting).cloned() else { return self.nobody(sighting) };
-        if !image.is_of(sighting.exe) && sighting.start_ns >= image.since_ns {
-            return self.after_missed_exec(sighting, &image);
-        }
-        if sighting.cgroup == 0 || image.process.cgroup == sighting.cgroup {
-            return image.process;
-        }
-        self.moved(sighting, &image)
-    }
-
-    /// A process of which nothing but the record is known.
-    fn nobody(&mut self, sighting: &Sighting) -> Arc<Process> {
-        let pid = tgid_of(sighting.cookie);
-        Arc::new(Process {
-            cookie: sighting.cookie,
-            pid,
-            workload: self.workload(sighting.cgroup, pid, None, false),
-            exe: self.name(UNKNOWN_EXE),
-            script: None,
-            cmdline: self.name(""),
-            uid: u32::MAX,
-            loginuid: None,
-            cgroup: sighting.cgroup,
-            ancestors: Vec::new(),
-            pre_existing: false,
-        })
-    }
-
-    /// A process whose birth was not seen: `/proc` may still know it. Otherwise it is remembered as unknown for a while, so
-    /// that its records do not cause one look-up each.
-    fn look_up(&mut self, sighting: &Sighting) {
-        let found = self.surroundings.process(tgid_of(sighting.cookie));
-        if let Some(exec) = found.filter(|exec| exec.header.cookie == sighting.cookie) {
-            self.take_in(&exec);
-            return;
-        }
-        self.counters.gone += 1;
-        let process = self.nobody(sighting);
-        let image = Image { since_ns: 0, id: ExeId::default(), from_proc: false, process };
-        self.table.insert(sighting.cookie, image);
-        self.table.end(sighting.cookie, sighting.start_ns);
-    }
-
-    /// The exec record that should have announced this executable was lost.
-    fn after_missed_exec(&mut self, sighting: &Sighting, before: &Image) -> Arc<Process> {
-        self.counters.missed_execs += 1;
-        let pid = tgid_of(sighting.cookie);
-        let found = self.surroundings.process(pid).filter(|exec| exec.header.cookie == sighting.cookie);
-        let process = match found {
-            Some(exec) => Arc::new(Process { ancestors: before.process.ancestors.clone(), ..self.process_of(&exec) }),
-            None => {
-                Arc::new(Process { ancestors: before.process.ancestors.clone(), ..(*self.nobody(sighting)).clone() })
-            }
-        };
-        let image =
-            Image { since_ns: sighting.start_ns, id: sighting.exe, from_proc: false, process: Arc::clone(&process) };
-        self.table.change(sighting.cookie, image);
-        process
-    }
-
-    /// The process was put into another cgroup after its birth, as container runtimes do.
-    fn moved(&mut self, sighting: &Sighting, image: &Image) -> Arc<Process> {
-        let workload = self.workload(sighting.cgroup, image.process.pid, None, false);
-        let process = Arc::new(Process { workload, cgroup: sighting.cgroup, ..(*image.process).clone() });
-        let is_news = self.table.now(sighting.cookie).is_some_and(|now| now.since_ns <= sighting.start_ns);
-        if is_news {
-            let moved = Image { since_ns: sighting.start_ns, process: Arc::clone(&process), ..image.clone() };
-            self.table.change(sighting.cookie, moved);
-        }
-        process
-    }
-
-    /// Enters a process that was read from `/proc`, unless the kernel has already told more about it.
-    fn take_in(&mut self, exec: &kernel::Exec) {
-        let cookie = exec.header.cookie;
-        if self.table.now(cookie).is_some_and(|image| &*image.process.exe != UNKNOWN_EXE) {
-            return;
-        }
-        self.counters.taken_in += 1;
-        let process = Arc::new(self.process_of(exec));
-        let image = Image { since_ns: exec.header.boot_ns, id: exec.exe, from_proc: true, process };
-        self.table.insert(cookie, image);
-    }
-
-    fn process_of(&mut self, exec: &kernel::Exec) -> Process {
-        let cookie = exec.header.cookie;
-        let image = exe::image(exec, || None);
-        let is_kernel_thread = exec.exe.ino == 0 && image.exe.starts_with('[');
-        let workload = match is_kernel_thread {
-            true => self.name(identity::KERNEL),
-            false => self.workload(exec.cgroup, tgid_of(cookie), None, true),
-        };
-        let ancestors = match self.table.now(exec.parent) {
-            Some(parent) => ancestors_below(&parent.process),
-            None if exec.parent != 0 => vec![exec.parent],
-            None => Vec::new(),
-        };
-        Process {
-            cookie,
-            pid: tgid_of(cookie),
-            workload,
-            exe: self.name(&image.exe),
-            script: image.script.as_deref().map(|script| self.name(script)),
-            cmdline: image.cmdline.into(),
-            uid: exec.uid,
-            loginuid: (exec.loginuid != u32::MAX).then_some(exec.loginuid),
-            cgroup: exec.cgroup,
-            ancestors,
-            pre_existing: true,
-        }
-    }
-
-    fn creator(&mut self, cookie: u64) -> Option<Arc<Process>> {
-        if cookie == 0 {
-            return None;
-        }
-        if self.table.now(cookie).is_none() {
-            let found = self.surroundings.process(tgid_of(cookie)).filter(|exec| exec.header.cookie == cookie)?;
-            self.take_in(&found);
-        }
-        self.table.now(cookie).map(|image| Arc::clone(&image.process))
+        (process, Body::Deny(body::deny(deny)))
     }
 
     fn workload(&mut self, cgroup: u64, pid: u32, before: Option<&Process>, is_exec: bool) -> Arc<str> {
@@ -455,14 +297,19 @@ impl<S: Surroundings> Enricher<S> {
     }
 }
 
-fn ancestors_below(creator: &Process) -> Vec<u64> {
-    if creator.cookie == 0 {
-        return Vec::new();
+impl<S: Surroundings> Enricher<Noting<S>> {
+    /// The answers that the records since the last call needed. A recording holds them *before* those records.
+    pub fn drain_notes(&mut self) -> Vec<Note> {
+        self.surroundings.drain()
     }
-    std::iter::once(creator.cookie).chain(creator.ancestors.iter().copied()).take(ANCESTORS).collect()
 }
 
-/// An IPv4 address travels as a v4-mapped one and becomes itself again here.
-fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
+impl Enricher<Recorded> {
+    /// Takes a note of a recording: an answer about the host, or a new clock. Others are for other stages.
+    pub fn take_note(&mut self, note: &Note) {
+        match note {
+            Note::Clock(clock) => self.clock = *clock,
+            note => self.surroundings.learn(note),
+        }
+    }
 }

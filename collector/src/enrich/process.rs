@@ -9,6 +9,8 @@ use model::event::Process;
 
 /// Event time for which an ended process is kept: its windows and flows come later than its end.
 const KEPT_NS: u64 = 60_000_000_000;
+/// A look-up happens within this time after the record that causes it was written.
+const READ_WITHIN_NS: u64 = 1_000_000_000;
 /// What a process ran earlier, kept for windows that come after the exec that closed them.
 const EARLIER: usize = 3;
 
@@ -21,6 +23,9 @@ pub struct Image {
     pub id: ExeId,
     /// Read from `/proc`: the id may lack its generation or have another device than the kernel's.
     pub from_proc: bool,
+    /// Boot clock of the record that made the agent look this up, because the exec record was lost or is still on its way;
+    /// 0 when a record of the process's own told it.
+    pub looked_up_ns: u64,
     /// By name.
     pub process: Arc<Process>,
 }
@@ -36,6 +41,8 @@ pub struct Sighting {
     pub cgroup: u64,
     /// Boot clock at the beginning of what the record is about.
     pub start_ns: u64,
+    /// Boot clock when the record was written.
+    pub written_ns: u64,
 }
 
 #[derive(Debug)]
@@ -56,6 +63,7 @@ pub struct Table {
     ended: VecDeque<(u64, u64)>,
     most: usize,
     evicted: u64,
+    now_ns: u64,
 }
 
 impl Default for Table {
@@ -74,6 +82,7 @@ impl Table {
             ended: VecDeque::new(),
             most: most.max(1),
             evicted: 0,
+            now_ns: 0,
         }
     }
 
@@ -94,6 +103,7 @@ impl Table {
 
     /// Event time has come to `now_ns`: processes that ended long enough ago leave.
     pub fn advance(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
         while let Some((ended_ns, _)) = self.ended.front()
             && ended_ns.saturating_add(KEPT_NS) < now_ns
         {
@@ -137,7 +147,7 @@ impl Table {
         while self.entries.len() >= self.most {
             self.evict_one();
         }
-        self.take_over_pid(&image.process, image.since_ns);
+        self.take_over_pid(&image.process);
         self.entries.insert(cookie, Entry { now: image, earlier: VecDeque::new(), ended_ns: None });
         self.arrived.push_back(cookie);
         if self.arrived.len() > 2 * self.most {
@@ -160,6 +170,19 @@ impl Table {
         entry.ended_ns = None;
     }
 
+    /// An exec record comes after a look-up that already saw its effect (the rings are read one after the other): what was
+    /// looked up makes way, so that the process is again what it was before the exec.
+    pub fn make_way(&mut self, cookie: u64, exe: ExeId, exec_ns: u64) {
+        let Some(entry) = self.entries.get_mut(&cookie) else { return };
+        while entry.now.knows_of(exe, exec_ns) {
+            let Some(before) = entry.earlier.pop_back() else {
+                self.remove(cookie);
+                return;
+            };
+            entry.now = before;
+        }
+    }
+
     /// The kernel's id of the executable of a process that was read from `/proc`.
     pub fn confirm(&mut self, cookie: u64, exe: ExeId) {
         if let Some(entry) = self.entries.get_mut(&cookie)
@@ -171,21 +194,21 @@ impl Table {
         }
     }
 
-    /// A process ended.
-    pub fn end(&mut self, cookie: u64, at_ns: u64) {
+    /// A process ended, or was found to have ended: it stays for a minute from now on.
+    pub fn end(&mut self, cookie: u64) {
         if let Some(entry) = self.entries.get_mut(&cookie)
             && entry.ended_ns.is_none()
         {
-            entry.ended_ns = Some(at_ns);
-            self.ended.push_back((at_ns, cookie));
+            entry.ended_ns = Some(self.now_ns);
+            self.ended.push_back((self.now_ns, cookie));
         }
     }
 
     /// A pid comes back only after its owner ended: where that record was lost, it is made up for.
-    fn take_over_pid(&mut self, process: &Process, at_ns: u64) {
+    fn take_over_pid(&mut self, process: &Process) {
         let before = self.by_pid.insert(process.pid, process.cookie);
         if let Some(before) = before.filter(|before| *before != process.cookie) {
-            self.end(before, at_ns);
+            self.end(before);
         }
     }
 
@@ -220,6 +243,14 @@ impl Table {
 }
 
 impl Image {
+    /// Whether `/proc` was read after that exec: the record that caused the reading is younger, or it is a little older and
+    /// the file is the same.
+    fn knows_of(&self, exe: ExeId, exec_ns: u64) -> bool {
+        let is_same_file = (self.id.ino, self.id.dev) == (exe.ino, exe.dev);
+        let latest = self.looked_up_ns.saturating_add(if is_same_file { READ_WITHIN_NS } else { 0 });
+        self.looked_up_ns != 0 && exec_ns <= latest
+    }
+
     /// Whether this image runs the executable `exe`, as far as is known.
     pub fn is_of(&self, exe: ExeId) -> bool {
         self.from_proc || exe == ExeId::default() || self.id == ExeId::default() || self.id == exe
@@ -246,12 +277,18 @@ mod tests {
             ancestors: vec![],
             pre_existing: false,
         };
-        Image { since_ns, id: ExeId { ino, dev: 1, generation: 0 }, from_proc: false, process: Arc::new(process) }
+        Image {
+            since_ns,
+            id: ExeId { ino, dev: 1, generation: 0 },
+            from_proc: false,
+            looked_up_ns: 0,
+            process: Arc::new(process),
+        }
     }
 
     fn sighting(cookie: u64, ino: u64, cgroup: u64, start_ns: u64) -> Sighting {
         let exe = if ino == 0 { ExeId::default() } else { ExeId { ino, dev: 1, generation: 0 } };
-        Sighting { cookie, exe, cgroup, start_ns }
+        Sighting { cookie, exe, cgroup, start_ns, written_ns: start_ns }
     }
 
     fn exe(table: &Table, sighting: Sighting) -> String {
@@ -275,7 +312,8 @@ mod tests {
     fn the_ended_stay_for_a_minute() {
         let mut table = Table::default();
         table.insert(1, image(1, 10, 0, 7, 5));
-        table.end(1, 1_000);
+        table.advance(1_000);
+        table.end(1);
         table.advance(1_000 + KEPT_NS);
         assert!(table.now(1).is_some());
         table.advance(1_001 + KEPT_NS);
@@ -287,6 +325,7 @@ mod tests {
     fn a_returning_pid_ends_its_former_owner() {
         let mut table = Table::default();
         table.insert(1, image(1, 10, 0, 7, 5));
+        table.advance(50);
         table.insert(2, image(2, 10, 50, 7, 5));
         assert_eq!(table.by_pid(10).unwrap().cookie, 2);
         assert_eq!(table.running().count(), 1);
@@ -296,12 +335,37 @@ mod tests {
     }
 
     #[test]
+    fn what_was_looked_up_too_early_makes_way_for_the_record() {
+        let looked_up = |ino, at| Image { looked_up_ns: at, ..image(1, 10, at, ino, 5) };
+        let id = |ino| ExeId { ino, dev: 1, generation: 9 };
+        let mut table = Table::default();
+        table.insert(1, image(1, 10, 100, 7, 5));
+        table.change(1, looked_up(8, 300));
+        table.make_way(1, id(8), 200);
+        assert_eq!(table.now(1).unwrap().since_ns, 100);
+        // It was read a moment after the record that caused it, and shows what the exec did.
+        table.change(1, looked_up(8, 300));
+        table.make_way(1, id(8), 400);
+        assert_eq!(table.now(1).unwrap().since_ns, 100);
+        // Another program, later: the look-up was right, and this exec is the next one.
+        table.change(1, looked_up(8, 300));
+        table.make_way(1, id(9), 400);
+        assert_eq!(table.now(1).unwrap().since_ns, 300);
+        table.make_way(1, id(8), 300 + READ_WITHIN_NS + 1);
+        assert_eq!(table.now(1).unwrap().since_ns, 300);
+        // Nothing was known before.
+        table.insert(2, Image { looked_up_ns: 300, ..image(2, 11, 300, 8, 5) });
+        table.make_way(2, id(8), 200);
+        assert!(table.now(2).is_none());
+    }
+
+    #[test]
     fn a_full_table_loses_the_ended_first_and_counts() {
         let mut table = Table::with_capacity(3);
         for cookie in 1..=3 {
             table.insert(cookie, image(cookie, cookie as u32, cookie, 7, 5));
         }
-        table.end(2, 10);
+        table.end(2);
         table.insert(4, image(4, 4, 11, 7, 5));
         assert!(table.now(2).is_none() && table.now(1).is_some());
         table.insert(5, image(5, 5, 12, 7, 5));
@@ -317,7 +381,7 @@ mod tests {
                 match step {
                     0 => table.insert(cookie, image(cookie, cookie as u32 % 5, at, 7, 5)),
                     1 => table.change(cookie, image(cookie, cookie as u32 % 5, at, 8, 5)),
-                    2 => table.end(cookie, at),
+                    2 => table.end(cookie),
                     _ => table.advance(at),
                 }
                 prop_assert!(table.len() <= 8);

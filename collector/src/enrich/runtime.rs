@@ -106,9 +106,13 @@ impl OnDisk {
 
         let config = |state: &PathBuf| json(&state.join("overlay-containers").join(id).join("userdata/config.json"));
         let from_spec = states.iter().chain(&stores).find_map(config).as_ref().and_then(annotated);
-        from_spec.or_else(|| {
-            stores.iter().find_map(|store| stored(&json(&store.join("overlay-containers/containers.json"))?, id))
-        })
+        // Containers that are removed when they stop are listed apart.
+        let lists = ["containers.json", "volatile-containers.json"];
+        let listed = || {
+            let places = stores.iter().chain(&states).map(|store| store.join("overlay-containers"));
+            places.flat_map(|place| lists.map(|list| place.join(list))).find_map(|list| stored(&json(&list)?, id))
+        };
+        from_spec.or_else(listed)
     }
 }
 
@@ -144,7 +148,7 @@ pub fn docker_info(state: &Value) -> ContainerInfo {
     }
 }
 
-/// An OCI `config.json` with the annotations of containerd's CRI plugin, CRI-O, podman or nerdctl; `None` without a name.
+/// An OCI `config.json` with the annotations of containerd's CRI plugin, CRI-O or nerdctl; `None` without a name.
 pub fn annotated(spec: &Value) -> Option<ContainerInfo> {
     let notes = strings(&spec["annotations"]);
     let note = |keys: &[&str]| keys.iter().find_map(|key| notes.get(*key).cloned());
@@ -164,8 +168,8 @@ pub fn annotated(spec: &Value) -> Option<ContainerInfo> {
         pod(&notes, &labels, "io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name")
     };
     let info = ContainerInfo {
-        name: note(&["nerdctl/name", "io.podman.annotations.name", "io.kubernetes.cri.container-name"]),
-        image: note(&["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "nerdctl/image-ref"]),
+        name: note(&["nerdctl/name", "io.kubernetes.cri.container-name"]),
+        image: note(&["io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName"]),
         digest: note(&["io.kubernetes.cri-o.ImageRef", "io.kubernetes.cri.image-ref"]),
         pod: containerd().or_else(crio),
     };
@@ -280,6 +284,8 @@ mod tests {
             "{\"image-name\":\"docker.io/library/redis:7\",\"name\":\"db\"}"}]"#;
         let rootful = "var/lib/containers/storage/overlay-containers/containers.json";
         assert_eq!(found(rootful, list).as_deref(), Some("container:redis/db"));
+        let removed_when_stopped = "var/lib/containers/storage/overlay-containers/volatile-containers.json";
+        assert_eq!(found(removed_when_stopped, list).as_deref(), Some("container:redis/db"));
         let rootless = "home/ann/.local/share/containers/storage/overlay-containers/containers.json";
         assert_eq!(found(rootless, list).as_deref(), Some("container:redis/db"));
     }

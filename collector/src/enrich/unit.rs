@@ -8,22 +8,31 @@ const CRON_SERVICES: [&str; 6] =
 
 /// The workload of a path that systemd laid out; `None` when no component is a unit.
 ///
-/// The outermost service or scope decides: what a service makes below itself (delegation) is part of it. The exception is a
-/// user's own manager, whose units are named apart (`user:`), because a user may call a unit like a system one.
+/// The outermost service or scope decides: what a service makes below itself (delegation) is part of it, whatever its name
+/// is. The exception is a user's own manager, whose units are named apart (`user:`), because a user may call a unit like a
+/// system one.
 pub fn workload(path: &str) -> Option<String> {
-    let components: Vec<&str> = path.split('/').filter(|component| !component.is_empty()).collect();
-    let manager = components.iter().position(|component| is_user_manager(component));
-    if let Some(at) = manager {
-        return Some(user_workload(&components[at + 1..]));
-    }
-    if components.iter().any(|component| is_session(component)) {
-        return Some(LOGIN.to_owned());
-    }
-    let unit = components.iter().find(|component| is_unit(component)).or_else(|| last_slice(&components))?;
-    if CRON_SERVICES.contains(unit) {
+    let components = components(path);
+    let at = components.iter().position(|component| is_unit(component) || is_session(component));
+    let unit = match at {
+        Some(at) if is_user_manager(components[at]) => return Some(user_workload(&components[at + 1..])),
+        Some(at) if is_session(components[at]) => return Some(LOGIN.to_owned()),
+        Some(at) => components[at],
+        None => last_slice(&components)?,
+    };
+    if CRON_SERVICES.contains(&unit) {
         return Some(CRON.to_owned());
     }
     Some(format!("unit:{}", normalised(unit)))
+}
+
+/// Whether a user's own manager laid out this part of the hierarchy.
+pub fn is_below_user_manager(path: &str) -> bool {
+    components(path).into_iter().find(|component| is_unit(component)).is_some_and(is_user_manager)
+}
+
+fn components(path: &str) -> Vec<&str> {
+    path.split('/').filter(|component| !component.is_empty()).collect()
 }
 
 fn user_workload(below: &[&str]) -> String {
@@ -48,14 +57,15 @@ fn is_session(component: &str) -> bool {
     id.is_some_and(|id| is_number(id.strip_prefix('c').unwrap_or(id)))
 }
 
-fn is_unit(component: &str) -> bool {
+/// Anything of systemd's that holds processes, except slices.
+pub fn is_unit(component: &str) -> bool {
     const SUFFIXES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
     SUFFIXES.iter().any(|suffix| component.len() > suffix.len() && component.ends_with(suffix))
 }
 
-fn last_slice<'a, 'b>(components: &'b [&'a str]) -> Option<&'b &'a str> {
-    // Somebody's directory below a slice is a cgroup of its own, not the slice.
-    components.last().filter(|component| component.ends_with(".slice"))
+/// Somebody's directory below a slice is a cgroup of its own, not the slice.
+fn last_slice<'a>(components: &[&'a str]) -> Option<&'a str> {
+    components.last().copied().filter(|component| component.ends_with(".slice"))
 }
 
 /// A unit's name without what changes from start to start.

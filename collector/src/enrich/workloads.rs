@@ -72,10 +72,10 @@ impl Workloads {
             }
             Some("/") => Known::Root,
             Some(path) => {
-                let workload = identity::workload(path, |id| surroundings.container(id));
-                match workload.ends_with("unidentified") {
-                    true => Known::Open { workload: workload.into(), retries },
-                    false => Known::Workload(workload.into()),
+                let identity = identity::identify(path, |id| surroundings.container(id));
+                match identity.settled {
+                    true => Known::Workload(identity.workload.into()),
+                    false => Known::Open { workload: identity.workload.into(), retries },
                 }
             }
         };
@@ -91,7 +91,7 @@ fn in_root(surroundings: &mut impl Surroundings, pid: u32, before: Option<&Proce
     let systemd = if pid == 0 { None } else { surroundings.systemd_cgroup(pid) };
     match (systemd.as_deref(), before) {
         (Some("/"), _) => HOST.into(),
-        (Some(path), _) => identity::workload(path, |id| surroundings.container(id)).into(),
+        (Some(path), _) => identity::identify(path, |id| surroundings.container(id)).workload.into(),
         // The process has ended, or there is no such hierarchy: what it was is the best that is known.
         (None, Some(before)) => Arc::clone(&before.workload),
         (None, None) => HOST.into(),

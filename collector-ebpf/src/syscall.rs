@@ -1,0 +1,404 @@
+//! The syscall window: one hook, one storage look-up a call, everything else once a window.
+//!
+//! The window lies in task storage and goes to the ring straight from there. When the ring is full it stays, goes on as a
+//! ring of the last 128 calls, says how many it lost, and is tried again every 16 calls.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_task_storage_get,
+};
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use collector_common::map::{RowKey, THREAD_EARLY_SENT, Thread};
+use collector_common::stats::{Program, Stats};
+use collector_common::syscall::{EARLY_NOVEL, NOVEL, WINDOW, WINDOW_TRIGGER, Why, Window};
+use collector_common::token::{self, OTHER, Outcome, arg, x86_64 as nr};
+use collector_common::{ExeId, Kind};
+
+use crate::control::control;
+use crate::maps::{ROWS, SEEN, THREADS};
+use crate::offsets::{MAX_AGE_JIFFIES, value};
+use crate::rings::{BULK, CTRL, NO_WAKEUP, WAKEUP};
+use crate::task::Task;
+use crate::{scope, stats};
+
+/// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
+const CREATE: u64 = 1;
+/// Calls between two attempts to write a window that did not fit.
+const RETRY: u32 = 16;
+/// No call before this one.
+const NO_HISTORY: u32 = u32::MAX;
+/// One call before this one: not yet two numbers.
+const ONE_CALL: u32 = 1 << 31;
+/// Bit 30 of a syscall number: x32.
+const X32: i64 = 1 << 30;
+
+/// Fields of x86-64's `pt_regs` (arch/x86/include/asm/ptrace.h), in words.
+mod regs {
+    pub const DX: usize = 12;
+    pub const SI: usize = 13;
+    pub const DI: usize = 14;
+    pub const ORIG_AX: usize = 15;
+}
+
+/// One call, taken apart.
+struct Call {
+    token: u16,
+    read: u64,
+    written: u64,
+}
+
+#[btf_tracepoint(function = "sys_exit")]
+pub fn syscall(ctx: BtfTracePointContext) -> i32 {
+    observe(&ctx);
+    0
+}
+
+#[inline(always)]
+fn observe(ctx: &BtfTracePointContext) {
+    let Some(stats) = stats::of(Program::Syscall) else { return };
+    let task = Task::current();
+    if !scope::includes(task.tgid()) {
+        stats.seen += 1;
+        stats.skipped += 1;
+        return;
+    }
+    stats.seen += 1;
+    let words: *const u64 = ctx.arg(0);
+    let result: i64 = ctx.arg(1);
+    // SAFETY: the tracepoint's first argument is a pt_regs that the verifier knows.
+    let number = unsafe { *words.add(regs::ORIG_AX) } as i64;
+    if is_told_elsewhere(number, result) {
+        stats.skipped += 1;
+        return;
+    }
+    let Some(thread) = thread_of(task, CREATE) else {
+        stats.no_storage += 1;
+        return;
+    };
+    // SAFETY: as above.
+    let (first, second, third) = unsafe { (*words.add(regs::DI), *words.add(regs::SI), *words.add(regs::DX)) };
+    let call = take_apart(task, number, result, first, second, third);
+    append(task, thread, stats, &call);
+}
+
+/// Returns that are no call of their own: nothing after a signal, restarts, and what task_newtask and exec report.
+#[inline(always)]
+fn is_told_elsewhere(number: i64, result: i64) -> bool {
+    if number < 0 || number == nr::RESTART_SYSCALL as i64 || (-516..=-512).contains(&result) {
+        return true;
+    }
+    result >= 0
+        && matches!(
+            number as u16,
+            nr::CLONE | nr::FORK | nr::VFORK | nr::CLONE3 | nr::EXECVE | nr::EXECVEAT
+        )
+        && number < 1024
+}
+
+/// The window of a thread; with [`CREATE`] it is made when it is not there.
+#[inline(always)]
+pub fn thread_of(task: Task, flags: u64) -> Option<&'static mut Thread> {
+    let map = (&raw const THREADS).cast_mut().cast::<c_void>();
+    // SAFETY: a task storage map and a task that the verifier knows; the value is zero when new.
+    let thread = unsafe { bpf_task_storage_get(map, task.raw(), core::ptr::null_mut(), flags) }.cast::<Thread>();
+    // SAFETY: only this thread's programs touch its value.
+    if thread.is_null() { None } else { Some(unsafe { &mut *thread }) }
+}
+
+#[inline(always)]
+fn take_apart(task: Task, number: i64, result: i64, first: u64, second: u64, third: u64) -> Call {
+    let errno = if result < 0 && result >= -4095 { -result as u32 } else { 0 };
+    let outcome = token::outcome_of(errno);
+    let foreign = number & X32 != 0 || number >= OTHER as i64 || task.in_compat_call();
+    let number = if foreign { OTHER } else { number as u16 & token::NUMBER };
+    let class = class_of(number, first, second, third);
+    let bytes = if errno == 0 && result > 0 { result as u64 } else { 0 };
+    let (read, written) = match number {
+        nr::READ | nr::PREAD64 | nr::READV | nr::PREADV | nr::PREADV2 | nr::RECVFROM | nr::RECVMSG => (bytes, 0),
+        nr::WRITE | nr::PWRITE64 | nr::WRITEV | nr::PWRITEV | nr::PWRITEV2 | nr::SENDTO | nr::SENDMSG => (0, bytes),
+        nr::SENDFILE | nr::SPLICE | nr::COPY_FILE_RANGE => (bytes, bytes),
+        _ => (0, 0),
+    };
+    Call { token: token::token(number, outcome, class), read, written }
+}
+
+#[inline(always)]
+fn class_of(number: u16, first: u64, second: u64, third: u64) -> u16 {
+    match number {
+        nr::OPEN => open_class(second),
+        nr::OPENAT => open_class(third),
+        nr::CREAT => arg::OPEN_CREATE,
+        nr::MMAP | nr::MPROTECT => match third & 6 {
+            6 => arg::MEM_WRITE_EXEC,
+            4 => arg::MEM_EXEC,
+            _ => arg::PLAIN,
+        },
+        nr::SOCKET => socket_class(first, second),
+        nr::DUP2 | nr::DUP3 if second <= 2 && first != second => arg::DUP_STDIO,
+        // CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
+        nr::UNSHARE if first & 0x7e02_0080 != 0 => arg::CLONE_NAMESPACE,
+        nr::SETUID if first == 0 => arg::TO_ROOT,
+        nr::SETREUID | nr::SETRESUID if second == 0 => arg::TO_ROOT,
+        _ => arg::PLAIN,
+    }
+}
+
+#[inline(always)]
+fn open_class(flags: u64) -> u16 {
+    // O_CREAT | O_TRUNC, O_ACCMODE.
+    if flags & 0o1100 != 0 {
+        arg::OPEN_CREATE
+    } else if flags & 3 != 0 {
+        arg::OPEN_WRITE
+    } else {
+        arg::OPEN_READ
+    }
+}
+
+#[inline(always)]
+fn socket_class(family: u64, kind: u64) -> u16 {
+    match (family as u32, kind as u32 & 0xf) {
+        (1, _) => arg::SOCK_UNIX,
+        (2 | 10, 1) => arg::SOCK_STREAM,
+        (2 | 10, 2) => arg::SOCK_DGRAM,
+        (2 | 10, 3) => arg::SOCK_RAW,
+        (17, _) => arg::SOCK_PACKET,
+        (16, _) => arg::SOCK_NETLINK,
+        _ => arg::SOCK_OTHER,
+    }
+}
+
+/// Adds a call that another program saw: clone at task_newtask, execve at sched_process_exec.
+#[inline(always)]
+pub fn synthesise(task: Task, number: u16, class: u16) {
+    let Some(stats) = stats::of(Program::Syscall) else { return };
+    stats.seen += 1;
+    let Some(thread) = thread_of(task, CREATE) else {
+        stats.no_storage += 1;
+        return;
+    };
+    let token = token::token(number, Outcome::Ok, class);
+    append(task, thread, stats, &Call { token, read: 0, written: 0 });
+}
+
+#[inline(always)]
+fn append(task: Task, thread: &mut Thread, stats: &mut Stats, call: &Call) {
+    // SAFETY: a helper without arguments that is inlined to a load.
+    let now = unsafe { bpf_jiffies64() };
+    if thread.window.n != 0 && now.wrapping_sub(thread.opened) > value(&MAX_AGE_JIFFIES) {
+        close(thread, stats, Why::Age);
+    }
+    if thread.window.n == 0 {
+        open(task, thread, now);
+    }
+    let window = &mut thread.window;
+    let at = thread.next as usize & (WINDOW - 1);
+    window.trace[at] = call.token;
+    // Read back, so that the verifier knows nothing about the value: it would follow every class and outcome of every call
+    // through the rest of the program one by one (seconds of verification) where one path is enough.
+    // SAFETY: the element that was just written.
+    let token = unsafe { read_volatile(&raw const window.trace[at]) };
+    let (number, outcome) = (token::number(token), token::outcome(token));
+    thread.next = (at as u32 + 1) & (WINDOW as u32 - 1);
+    if (window.n as usize) < WINDOW {
+        window.n += 1;
+    } else {
+        window.missed += 1;
+        stats.missed += 1;
+    }
+    let failed = (outcome != Outcome::Ok as u16 && outcome != Outcome::Again as u16) as u16;
+    window.errors = window.errors.saturating_add(failed);
+    window.permission_errors = window.permission_errors.saturating_add((outcome == Outcome::Permission as u16) as u16);
+    window.read_bytes += call.read;
+    window.write_bytes += call.written;
+    window.arch |= (number == OTHER) as u8;
+    let class = CLASS[number as usize] as usize & 7;
+    window.class[class] = window.class[class].saturating_add(1);
+    let trigram = remember(&mut thread.history, number);
+    if thread.window.row != 0 {
+        compare(thread, stats, token, trigram);
+    }
+    if thread.window.n as usize == WINDOW {
+        if thread.retry == 0 {
+            close(thread, stats, Why::Full);
+        } else {
+            thread.retry -= 1;
+        }
+    }
+}
+
+/// Begins a window: everything that is looked up once.
+#[inline(always)]
+fn open(task: Task, thread: &mut Thread, jiffies: u64) {
+    let window = &mut thread.window;
+    // SAFETY: helpers without arguments.
+    let (start, cgroup) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id()) };
+    if thread.opened == 0 {
+        thread.history = NO_HISTORY;
+    }
+    thread.opened = jiffies;
+    window.start_boot_ns = start;
+    window.header.cookie = task.cookie();
+    window.tid = task.tid();
+    window.exe = task.exe();
+    window.cgroup = cgroup;
+    window.row = row_of(cgroup, window.exe);
+}
+
+#[inline(always)]
+fn row_of(cgroup: u64, exe: ExeId) -> u32 {
+    if control().is_none_or(|control| control.row_generation == 0) {
+        return 0;
+    }
+    let key = RowKey { cgroup, exe };
+    // SAFETY: a copy of four bytes; user space replaces values whole.
+    unsafe { ROWS.get(&key) }.copied().unwrap_or(0)
+}
+
+/// Moves the history on; the trigram that ends with this call, or zero when there are not three calls yet.
+#[inline(always)]
+fn remember(history: &mut u32, number: u16) -> u32 {
+    let before = *history;
+    let number = number as u32;
+    if before == NO_HISTORY {
+        *history = ONE_CALL | number;
+        0
+    } else {
+        *history = (before << 10 | number) & 0xf_ffff;
+        if before & ONE_CALL != 0 { 0 } else { (before << 10 | number) & 0x3fff_ffff }
+    }
+}
+
+/// Compares with what is normal for this executable, and speaks early when it is not.
+#[inline(always)]
+fn compare(thread: &mut Thread, stats: &mut Stats, token: u16, trigram: u32) {
+    let (number, class) = (token::number(token), token::class(token));
+    let Some(seen) = SEEN.get_ptr(thread.window.row) else { return };
+    // SAFETY: a value of the array; user space sets bits by whole words.
+    let seen = unsafe { &*seen };
+    let mut speak = false;
+    if trigram != 0 && !holds(seen, trigram) {
+        thread.window.novel = thread.window.novel.saturating_add(1);
+        speak |= note(&mut thread.window, trigram);
+    }
+    if token::is_trigger(number, class) && !holds(seen, token::trigger_trigram(number, class)) {
+        thread.window.header.flags |= WINDOW_TRIGGER;
+        speak = true;
+    }
+    if speak && thread.flags & THREAD_EARLY_SENT == 0 {
+        thread.flags |= THREAD_EARLY_SENT;
+        write_early(thread, stats);
+    }
+}
+
+#[inline(always)]
+fn holds(seen: &[u64; 512], trigram: u32) -> bool {
+    let bit = token::trigram_bit(trigram);
+    seen[(bit >> 6) as usize & 511] >> (bit & 63) & 1 != 0
+}
+
+/// Keeps a novel trigram if it is not there yet; whether there are now enough of them to speak.
+#[inline(always)]
+fn note(window: &mut Window, trigram: u32) -> bool {
+    let mut at = 0;
+    while at < NOVEL {
+        let slot = &mut window.novel_trigrams[at];
+        if *slot == trigram {
+            return false;
+        }
+        if *slot == 0 {
+            *slot = trigram;
+            window.novel_distinct += 1;
+            return window.novel_distinct == EARLY_NOVEL;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Sends a copy of the unfinished window on the ctrl ring; its calls are counted when the window itself is written.
+#[inline(always)]
+fn write_early(thread: &mut Thread, stats: &mut Stats) {
+    let window = &mut thread.window;
+    fill_header(window, thread.next, stats, Why::Early);
+    if !output(CTRL_RING, window, WAKEUP) {
+        stats.ring_full += 1;
+    }
+}
+
+/// Writes the window and empties it; when the ring is full it stays.
+#[inline(always)]
+pub fn close(thread: &mut Thread, stats: &mut Stats, why: Why) {
+    let window = &mut thread.window;
+    if window.n == 0 {
+        return;
+    }
+    fill_header(window, thread.next, stats, why);
+    if !output(BULK_RING, window, NO_WAKEUP) {
+        stats.ring_full += 1;
+        thread.retry = RETRY;
+        return;
+    }
+    stats.recorded += window.n as u64;
+    empty(thread);
+}
+
+/// Gives a window up that cannot be written any more.
+#[inline(always)]
+pub fn abandon(thread: &mut Thread, stats: &mut Stats) {
+    stats.missed += thread.window.n as u64;
+    empty(thread);
+}
+
+#[inline(always)]
+fn empty(thread: &mut Thread) {
+    let window = &mut thread.window;
+    window.header.flags = 0;
+    window.n = 0;
+    window.missed = 0;
+    window.novel = 0;
+    window.novel_distinct = 0;
+    window.errors = 0;
+    window.permission_errors = 0;
+    window.read_bytes = 0;
+    window.write_bytes = 0;
+    window.arch = 0;
+    window.class = [0; 8];
+    window.novel_trigrams = [0; NOVEL];
+    thread.next = 0;
+    thread.retry = 0;
+    thread.flags = 0;
+}
+
+#[inline(always)]
+fn fill_header(window: &mut Window, next: u32, stats: &mut Stats, why: Why) {
+    // A full window's oldest call stands where the next one would go.
+    let start = if window.n as usize == WINDOW { next as u16 & (WINDOW as u16 - 1) } else { 0 };
+    let flags = (window.header.flags & 0xff) | start << 8;
+    window.why = why as u8;
+    window.header = stats::header(stats, Kind::Window, size_of::<Window>(), flags, window.header.cookie);
+}
+
+#[derive(Clone, Copy)]
+enum Ring {
+    Ctrl,
+    Bulk,
+}
+const CTRL_RING: Ring = Ring::Ctrl;
+const BULK_RING: Ring = Ring::Bulk;
+
+#[inline(always)]
+fn output(ring: Ring, window: &mut Window, flags: u64) -> bool {
+    let map = match ring {
+        Ring::Ctrl => (&raw const CTRL).cast_mut().cast::<c_void>(),
+        Ring::Bulk => (&raw const BULK).cast_mut().cast::<c_void>(),
+    };
+    // SAFETY: a ring buffer map and a window inside a map value.
+    unsafe { bpf_ringbuf_output(map, (window as *mut Window).cast(), size_of::<Window>() as u64, flags) == 0 }
+}
+
+/// Class of every call ([`collector_common::syscall::Class`]).
+static CLASS: [u8; 1024] = collector_common::syscall::classes();

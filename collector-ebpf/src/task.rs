@@ -1,0 +1,187 @@
+//! What a task_struct says, by typed loads.
+
+use aya_ebpf::bindings::task_struct;
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use collector_common::{ExeId, cookie_of};
+
+use crate::offsets::*;
+
+/// A task that the verifier knows to be one.
+#[derive(Clone, Copy)]
+pub struct Task(pub *const u8);
+
+impl Task {
+    /// The current task.
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: always valid in a program.
+        Self(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    }
+
+    /// For helpers.
+    #[inline(always)]
+    pub fn raw(self) -> *mut task_struct {
+        self.0.cast_mut().cast()
+    }
+
+    /// Thread group id.
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        // SAFETY: a task_struct.
+        unsafe { field(self.0, &OFF_TASK_TGID) }
+    }
+
+    /// Thread id.
+    #[inline(always)]
+    pub fn tid(self) -> u32 {
+        // SAFETY: a task_struct.
+        unsafe { field(self.0, &OFF_TASK_PID) }
+    }
+
+    /// Identity of the task's process.
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: a task_struct always has a leader.
+        let start: u64 = unsafe {
+            let leader: *const u8 = field(self.0, &OFF_TASK_LEADER);
+            field(leader, &OFF_TASK_START)
+        };
+        cookie_of(start, self.tgid())
+    }
+
+    /// Whether the current call came through a 32-bit entry (x86: TS_COMPAT).
+    #[inline(always)]
+    pub fn in_compat_call(self) -> bool {
+        // SAFETY: a task_struct.
+        unsafe { field::<u32>(self.0, &OFF_TASK_STATUS) & 2 != 0 }
+    }
+
+    /// The address space; null for kernel threads.
+    #[inline(always)]
+    pub fn mm(self) -> *const u8 {
+        // SAFETY: a task_struct.
+        unsafe { field(self.0, &OFF_TASK_MM) }
+    }
+
+    /// The inode of the executable; null when there is none.
+    #[inline(always)]
+    pub fn exe_inode(self) -> *const u8 {
+        let mm = self.mm();
+        if mm.is_null() {
+            return mm;
+        }
+        // SAFETY: a mm_struct and a file, each tested.
+        unsafe {
+            let file: *const u8 = field(mm, &OFF_MM_EXE);
+            if file.is_null() { file } else { field(file, &OFF_FILE_INODE) }
+        }
+    }
+
+    /// The executable; all zero when there is none.
+    #[inline(always)]
+    pub fn exe(self) -> ExeId {
+        let inode = self.exe_inode();
+        if inode.is_null() {
+            return ExeId { ino: 0, dev: 0, generation: 0 };
+        }
+        // SAFETY: an inode and its super block.
+        unsafe {
+            let sb: *const u8 = field(inode, &OFF_INODE_SB);
+            let dev = if sb.is_null() { 0 } else { field(sb, &OFF_SB_DEV) };
+            ExeId { ino: field(inode, &OFF_INODE_INO), dev, generation: field(inode, &OFF_INODE_GENERATION) }
+        }
+    }
+
+    /// Real user, real group, effective user, in the initial user namespace.
+    #[inline(always)]
+    pub fn users(self) -> (u32, u32, u32) {
+        // SAFETY: a task_struct always has credentials.
+        unsafe {
+            let cred: *const u8 = field(self.0, &OFF_TASK_CRED);
+            (field(cred, &OFF_CRED_UID), field(cred, &OFF_CRED_GID), field(cred, &OFF_CRED_EUID))
+        }
+    }
+
+    /// Login user; `u32::MAX` when unset or unknown.
+    #[inline(always)]
+    pub fn loginuid(self) -> u32 {
+        if value(&OFF_TASK_LOGINUID) == 0 {
+            return u32::MAX;
+        }
+        // SAFETY: a task_struct.
+        unsafe { field(self.0, &OFF_TASK_LOGINUID) }
+    }
+
+    /// Inodes of the network, pid and mount namespaces; zero when unknown.
+    #[inline(always)]
+    pub fn namespaces(self) -> (u32, u32, u32) {
+        // SAFETY: nsproxy may be null in an exiting task; its members are not.
+        unsafe {
+            let proxy: *const u8 = field(self.0, &OFF_TASK_NSPROXY);
+            if proxy.is_null() {
+                return (0, 0, 0);
+            }
+            let net: *const u8 = field(proxy, &OFF_NSPROXY_NET);
+            let pid: *const u8 = field(proxy, &OFF_NSPROXY_PID);
+            let mnt: *const u8 = field(proxy, &OFF_NSPROXY_MNT);
+            (inum(net, &OFF_NET_INUM), inum(pid, &OFF_PIDNS_INUM), inum(mnt, &OFF_MNT_INUM))
+        }
+    }
+
+    /// Threads of the process that have not begun to exit.
+    #[inline(always)]
+    pub fn live_threads(self) -> u32 {
+        // SAFETY: a task that exits still has its signal_struct when the tracepoint fires.
+        unsafe {
+            let signal: *const u8 = field(self.0, &OFF_TASK_SIGNAL);
+            if signal.is_null() { 0 } else { field(signal, &OFF_SIGNAL_LIVE) }
+        }
+    }
+
+    /// Whether one of the descriptors 0–2 is a socket.
+    #[inline(always)]
+    pub fn stdio_is_a_socket(self) -> bool {
+        const S_IFMT: u16 = 0o170_000;
+        const S_IFSOCK: u16 = 0o140_000;
+        // SAFETY: files and its table are typed; the array of files is not, so it is read by copies.
+        let table: *const u8 = unsafe {
+            let files: *const u8 = field(self.0, &OFF_TASK_FILES);
+            if files.is_null() {
+                return false;
+            }
+            let fdt: *const u8 = field(files, &OFF_FILES_FDT);
+            if fdt.is_null() {
+                return false;
+            }
+            field(fdt, &OFF_FDT_FD)
+        };
+        let mut descriptor = 0;
+        while descriptor < 3 {
+            let mode = copy::<*const u8>(table.wrapping_add(descriptor * 8))
+                .and_then(|file| copy::<*const u8>(file.wrapping_add(value(&OFF_FILE_INODE) as usize)))
+                .and_then(|inode| copy::<u16>(inode.wrapping_add(value(&OFF_INODE_MODE) as usize)));
+            if mode.is_some_and(|mode| mode & S_IFMT == S_IFSOCK) {
+                return true;
+            }
+            descriptor += 1;
+        }
+        false
+    }
+}
+
+#[inline(always)]
+unsafe fn inum(namespace: *const u8, offset: &'static u64) -> u32 {
+    // SAFETY: the caller gives the structure that the offset belongs to.
+    if namespace.is_null() { 0 } else { unsafe { field(namespace, offset) } }
+}
+
+/// Copies a value from a kernel address that the verifier knows nothing about; `None` when it cannot be read.
+#[inline(always)]
+fn copy<T: Copy>(from: *const u8) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the source; the destination is as large as it is told.
+    let failed = unsafe { bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from.cast()) };
+    // SAFETY: filled when the helper succeeded.
+    if failed == 0 { Some(unsafe { value.assume_init() }) } else { None }
+}

@@ -1,0 +1,66 @@
+//! What a record says besides who: the owned form of windows, flows and denials.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use collector_common::deny::{DENY_BREAKER, DENY_SHADOW};
+use collector_common::{deny, flow, syscall};
+use model::event;
+
+use crate::decode;
+
+pub(super) fn window(window: &syscall::Window) -> event::Window {
+    event::Window {
+        tid: window.tid,
+        why: window.why,
+        missed: window.missed,
+        start_boot_ns: window.start_boot_ns,
+        errors: window.errors,
+        permission_errors: window.permission_errors,
+        read_bytes: window.read_bytes,
+        write_bytes: window.write_bytes,
+        class: window.class,
+        novel_trigrams: window.novel_trigrams.iter().copied().filter(|trigram| *trigram != 0).collect(),
+        trace: decode::trace(window).collect(),
+    }
+}
+
+pub(super) fn flow(flow: &flow::Flow) -> event::Flow {
+    event::Flow {
+        socket: flow.socket,
+        opener: flow.opener,
+        why: flow.why,
+        direction: flow.direction,
+        protocol: flow.protocol,
+        tcp_flags: flow.tcp_flags,
+        local: address(flow.local, flow.local_port),
+        remote: address(flow.remote, flow.remote_port),
+        tx_bytes: flow.tx_bytes,
+        rx_bytes: flow.rx_bytes,
+        tx_packets: flow.tx_packets,
+        rx_packets: flow.rx_packets,
+        first_ns: flow.first_ns,
+        last_ns: flow.last_ns,
+        gaps: flow.gaps,
+        sizes: flow.sizes,
+    }
+}
+
+pub(super) fn deny(deny: &deny::Deny) -> event::Deny {
+    event::Deny {
+        decision: deny.decision,
+        slot: deny.slot,
+        hook: deny.hook,
+        action: deny.action,
+        matched: deny.matched,
+        protocol: deny.protocol,
+        suppressed: deny.suppressed,
+        remote: address(deny.remote, deny.remote_port),
+        shadow: deny.header.flags & DENY_SHADOW != 0,
+        breaker: deny.header.flags & DENY_BREAKER != 0,
+    }
+}
+
+/// An IPv4 address travels as a v4-mapped one and becomes itself again here.
+fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
+}

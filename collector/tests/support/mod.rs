@@ -1,0 +1,205 @@
+//! What the tests on the running kernel share: a cgroup of their own, a loaded kernel object confined to it, and everything
+//! that came out of the rings.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use collector::agent::inbox::Lane;
+use collector::decode::{Record, decode};
+use collector::ledger::Ledger;
+use collector::loader::{Kernel, KernelOptions, mount_of_cgroup2};
+use collector::ring::{RingSink, Rings};
+use collector_common::stats::{Program, Stats};
+
+/// Set when the tests on the kernel are to be left out; whoever sets it says so.
+pub const SKIP: &str = "STOCKADE_SKIP_KERNEL_TESTS";
+
+/// Whether the tests on the kernel run here. Prints the reason when they do not.
+pub fn kernel_tests_are_on() -> bool {
+    if let Some(why) = std::env::var_os(SKIP) {
+        println!("skipped: tests on the kernel: {}", why.to_string_lossy());
+        return false;
+    }
+    true
+}
+
+/// A cgroup that only this test uses; its processes are killed and it is removed at the end.
+pub struct Cgroup {
+    pub path: PathBuf,
+}
+
+impl Cgroup {
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let mount = mount_of_cgroup2().expect("a cgroup v2 hierarchy");
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = mount.join(format!("stockade-test-{}-{id}-{name}", std::process::id()));
+        fs::create_dir(&path).expect("a cgroup: these tests need root");
+        Self { path }
+    }
+
+    /// A cgroup below.
+    pub fn child(&self, name: &str) -> Self {
+        let path = self.path.join(name);
+        fs::create_dir(&path).expect("a child cgroup");
+        Self { path }
+    }
+
+    pub fn id(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(&self.path).expect("the cgroup"))
+    }
+
+    /// A command that joins the cgroup and becomes the program, in one process.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo 0 > \"$0/cgroup.procs\"; exec \"$@\""]).arg(&self.path).arg(program.as_ref());
+        command
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::write(self.path.join("cgroup.kill"), "1");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir(&self.path).is_err() && self.path.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    records: Vec<(Lane, Record)>,
+    ledger: Ledger,
+}
+
+struct Collect(Arc<Mutex<Seen>>);
+
+impl RingSink for Collect {
+    fn take(&mut self, lane: Lane, bytes: &[u8]) -> bool {
+        let mut seen = lock(&self.0);
+        match decode(bytes) {
+            Ok(record) => {
+                seen.ledger.decoded(&record);
+                seen.records.push((lane, record));
+            }
+            Err(reject) => seen.ledger.rejected(&reject, bytes),
+        }
+        true
+    }
+}
+
+/// A loaded kernel object, confined to a cgroup, whose records are collected.
+pub struct Watch {
+    pub cgroup: Cgroup,
+    pub kernel: Kernel,
+    rings: Option<Rings>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What came of a watch.
+pub struct Outcome {
+    pub records: Vec<(Lane, Record)>,
+    pub ledger: Ledger,
+    pub stats: Vec<(Program, u32, Stats)>,
+}
+
+impl Watch {
+    pub fn new(name: &str) -> Self {
+        Self::with(name, |_| {})
+    }
+
+    pub fn with(name: &str, adjust: impl FnOnce(&mut KernelOptions)) -> Self {
+        let cgroup = Cgroup::new(name);
+        let mut options = KernelOptions {
+            scope: Some(cgroup.path.clone()),
+            cgroup_mount: mount_of_cgroup2(),
+            ..KernelOptions::default()
+        };
+        adjust(&mut options);
+        let mut kernel =
+            Kernel::load(&options).expect("the kernel object: run `cargo xtask bpf`, and the tests as root");
+        for attached in kernel.attached() {
+            assert_eq!(attached.off, None, "{} is off", attached.row.program);
+        }
+        let (ctrl, bulk) = kernel.take_rings().expect("two rings");
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let rings = Rings::start(ctrl, bulk, Collect(seen.clone())).expect("the ring thread");
+        Self { cgroup, kernel, rings: Some(rings), seen }
+    }
+
+    /// Runs this test binary's own child action inside the cgroup.
+    pub fn child(&self, action: &str) -> Command {
+        let mut command = self.cgroup.command(std::env::current_exe().expect("own path"));
+        command.args(["--child", action]).stdin(Stdio::null());
+        command
+    }
+
+    /// Waits until a record is there.
+    pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Record) -> bool) -> Record {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some((_, record)) = lock(&self.seen).records.iter().find(|(_, record)| wanted(record)) {
+                return record.clone();
+            }
+            assert!(Instant::now() < deadline, "no {what} within 10 s");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Everything so far.
+    pub fn records(&self) -> Vec<Record> {
+        lock(&self.seen).records.iter().map(|(_, record)| record.clone()).collect()
+    }
+
+    /// Drains the rings and adds up.
+    pub fn finish(mut self) -> Outcome {
+        if let Some(rings) = self.rings.take() {
+            rings.finish();
+        }
+        let stats = self.kernel.stats().expect("statistics");
+        let mut seen = lock(&self.seen);
+        Outcome { records: std::mem::take(&mut seen.records), ledger: std::mem::take(&mut seen.ledger), stats }
+    }
+}
+
+impl Outcome {
+    /// A program's counters, all CPUs together.
+    pub fn of(&self, program: Program) -> Stats {
+        let mut sum = Stats::default();
+        for (_, _, stats) in self.stats.iter().filter(|(of, _, _)| *of == program) {
+            sum.attempted += stats.attempted;
+            sum.ring_full += stats.ring_full;
+            sum.seen += stats.seen;
+            sum.recorded += stats.recorded;
+            sum.skipped += stats.skipped;
+            sum.missed += stats.missed;
+            sum.no_storage += stats.no_storage;
+            sum.map_full += stats.map_full;
+            sum.unattributed += stats.unattributed;
+        }
+        sum
+    }
+}
+
+/// Runs to the end; the output must be a success.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("the child starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Ends a child that may still run.
+pub fn end(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,267 @@
+//! Episodes: the evidence against one process subtree, added up so that a flood neither dilutes nor multiplies it.
+//!
+//! `S = Σ top-3 A⁺ over different coordinates + Σ top-5 bits of different facts of at least 6 bits`. The anchor is the nearest
+//! ancestor with an open episode, else the process itself; an episode closes five minutes after its last new distinct
+//! evidence, at the latest after a day.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Process, Time};
+use crate::facts::Fact;
+use crate::features::Coordinate;
+use crate::online::AnomalyScore;
+
+/// Episodes that may be open at once; beyond that the weakest is closed early.
+pub const MAX_OPEN: usize = 4_096;
+/// Facts that an episode keeps.
+const MAX_FACTS: usize = 64;
+/// Bits from which a fact is evidence.
+pub const FACT_BITS: f64 = 6.0;
+/// Bits from which a score opens an episode.
+const SCORE_BITS: f64 = 4.0;
+/// On the boot clock, so that a compressed demo clock does not close what goes on.
+const QUIET_NS: u64 = 300_000_000_000;
+const LONGEST_NS: u64 = 86_400_000_000_000;
+const TOP_SCORES: usize = 3;
+const TOP_FACTS: usize = 5;
+
+/// What others see of an episode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpisodeView {
+    /// Cookie of the process whose subtree it is about.
+    pub anchor: u64,
+    /// Workload of the anchor.
+    pub workload: Arc<str>,
+    /// First evidence.
+    pub started: Time,
+    /// Last new distinct evidence.
+    pub last: Time,
+    /// `S` in bits; higher = more anomalous.
+    pub score: f64,
+    /// The forest's part of it.
+    pub forest_sum: f64,
+    /// The facts' part of it.
+    pub fact_sum: f64,
+    /// Distinct pieces of evidence.
+    pub evidence: usize,
+    /// Whether it reaches the threshold in force.
+    pub over_threshold: bool,
+    /// The highest score of a single vector.
+    pub peak: Option<AnomalyScore>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Episode {
+    workload: Arc<str>,
+    started: Time,
+    last: Time,
+    scores: BTreeMap<Coordinate, f64>,
+    facts: BTreeMap<Fact, f64>,
+    peak: Option<AnomalyScore>,
+}
+
+/// The open episodes of the host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Episodes {
+    open: BTreeMap<u64, Episode>,
+    closed_early: u64,
+}
+
+impl Episodes {
+    /// The process on whose subtree evidence of `process` counts.
+    pub fn anchor_of(&self, process: &Process) -> u64 {
+        let line = std::iter::once(&process.cookie).chain(&process.ancestors);
+        line.copied().find(|cookie| self.open.contains_key(cookie)).unwrap_or(process.cookie)
+    }
+
+    /// Adds evidence. Weak evidence opens no episode, but is shown as one that was not kept.
+    pub fn add(
+        &mut self,
+        anchor: u64,
+        workload: &Arc<str>,
+        at: Time,
+        score: &AnomalyScore,
+        facts: &[(Fact, f64)],
+        level: f64,
+    ) -> EpisodeView {
+        let strong = score.value >= SCORE_BITS || facts.iter().any(|(_, bits)| *bits >= FACT_BITS);
+        let fresh = || Episode {
+            workload: workload.clone(),
+            started: at,
+            last: at,
+            scores: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            peak: None,
+        };
+        if !strong && !self.open.contains_key(&anchor) {
+            return fresh().view(anchor, level);
+        }
+        if self.open.len() >= MAX_OPEN && !self.open.contains_key(&anchor) {
+            self.drop_weakest();
+        }
+        let episode = self.open.entry(anchor).or_insert_with(fresh);
+        episode.take(at, score, facts);
+        episode.view(anchor, level)
+    }
+
+    /// Whether the subtree has an open episode that reaches the level: then it teaches nothing.
+    pub fn is_over(&self, anchor: u64, level: f64) -> bool {
+        self.open.get(&anchor).is_some_and(|episode| episode.score() >= level)
+    }
+
+    /// Whether the subtree has an open episode at all.
+    pub fn is_open(&self, anchor: u64) -> bool {
+        self.open.contains_key(&anchor)
+    }
+
+    /// Closes what has been quiet for five minutes, or open for a day.
+    pub fn close(&mut self, now: Time, level: f64) -> Vec<EpisodeView> {
+        let is_over = |episode: &Episode| {
+            now.boot_ns.saturating_sub(episode.last.boot_ns) >= QUIET_NS
+                || now.boot_ns.saturating_sub(episode.started.boot_ns) >= LONGEST_NS
+        };
+        let done: Vec<u64> =
+            self.open.iter().filter(|(_, episode)| is_over(episode)).map(|(anchor, _)| *anchor).collect();
+        done.into_iter().filter_map(|anchor| Some(self.open.remove(&anchor)?.view(anchor, level))).collect()
+    }
+
+    fn drop_weakest(&mut self) {
+        let weakest = self.open.iter().min_by(|a, b| a.1.score().total_cmp(&b.1.score())).map(|(anchor, _)| *anchor);
+        if let Some(anchor) = weakest {
+            self.open.remove(&anchor);
+            self.closed_early += 1;
+        }
+    }
+}
+
+impl Episode {
+    fn take(&mut self, at: Time, score: &AnomalyScore, facts: &[(Fact, f64)]) {
+        let mut news = false;
+        if score.value > 0.0
+            && let Some(coordinate) = leading(score)
+        {
+            let kept = self.scores.entry(coordinate).or_insert(0.0);
+            news |= score.value > *kept + 1.0;
+            *kept = kept.max(score.value);
+        }
+        for (fact, bits) in facts.iter().filter(|(_, bits)| *bits >= FACT_BITS) {
+            if let Some(kept) = self.facts.get_mut(fact) {
+                *kept = kept.max(*bits);
+            } else if self.facts.len() < MAX_FACTS {
+                self.facts.insert(fact.clone(), *bits);
+                news = true;
+            }
+        }
+        if self.peak.is_none_or(|peak| score.value > peak.value) {
+            self.peak = Some(*score);
+        }
+        if news {
+            self.last = at;
+        }
+    }
+
+    fn sums(&self) -> (f64, f64) {
+        (top(self.scores.values(), TOP_SCORES), top(self.facts.values(), TOP_FACTS))
+    }
+
+    fn score(&self) -> f64 {
+        let (forest, facts) = self.sums();
+        forest + facts
+    }
+
+    fn view(&self, anchor: u64, level: f64) -> EpisodeView {
+        let (forest_sum, fact_sum) = self.sums();
+        EpisodeView {
+            anchor,
+            workload: self.workload.clone(),
+            started: self.started,
+            last: self.last,
+            score: forest_sum + fact_sum,
+            forest_sum,
+            fact_sum,
+            evidence: self.scores.len() + self.facts.len(),
+            over_threshold: forest_sum + fact_sum >= level,
+            peak: self.peak,
+        }
+    }
+}
+
+/// The coordinate that contributes most.
+fn leading(score: &AnomalyScore) -> Option<Coordinate> {
+    let part = |coordinate: &Coordinate| score.contributions[*coordinate as usize];
+    Coordinate::ALL.into_iter().max_by(|a, b| part(a).total_cmp(&part(b))).filter(|most| part(most) > 0.0)
+}
+
+fn top<'a>(values: impl Iterator<Item = &'a f64>, most: usize) -> f64 {
+    let mut sorted: Vec<f64> = values.copied().collect();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    sorted.iter().take(most).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(coordinate: Coordinate, value: f64) -> AnomalyScore {
+        let mut score = AnomalyScore { value, ..AnomalyScore::default() };
+        score.contributions[coordinate as usize] = value;
+        score
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time { unix_ns: seconds * 1_000_000_000, boot_ns: seconds * 1_000_000_000 }
+    }
+
+    fn fact(port: u16) -> Fact {
+        Fact::Port { exe: "/bin/sh".into(), port, protocol: 6 }
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_of_evidence_counts_once() {
+        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
+        let first = episodes.add(1, &workload, at(0), &score(Coordinate::Seq, 9.0), &[(fact(1), 10.0)], 30.0);
+        for second in 1..100 {
+            episodes.add(1, &workload, at(second), &score(Coordinate::Seq, 9.0), &[(fact(1), 10.0)], 30.0);
+        }
+        let last = episodes.add(1, &workload, at(100), &score(Coordinate::Seq, 9.0), &[], 30.0);
+        assert_eq!(first.score, 19.0);
+        assert_eq!(last.score, first.score);
+        assert!(!last.over_threshold);
+        let raised = episodes.add(1, &workload, at(101), &score(Coordinate::Net, 12.0), &[(fact(2), 8.0)], 30.0);
+        assert!(raised.over_threshold && raised.score == 39.0);
+    }
+
+    #[test]
+    fn descendants_add_to_the_episode_of_their_ancestor() {
+        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
+        let child = Process {
+            cookie: 3,
+            pid: 3,
+            workload: workload.clone(),
+            exe: "/bin/sh".into(),
+            script: None,
+            cmdline: "".into(),
+            uid: 0,
+            loginuid: None,
+            cgroup: 1,
+            ancestors: vec![2, 1],
+            pre_existing: false,
+        };
+        assert_eq!(episodes.anchor_of(&child), 3);
+        episodes.add(1, &workload, at(0), &AnomalyScore::default(), &[(fact(1), 10.0)], 30.0);
+        assert_eq!(episodes.anchor_of(&child), 1);
+    }
+
+    #[test]
+    fn an_episode_closes_after_five_quiet_minutes_and_weak_evidence_opens_none() {
+        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
+        episodes.add(9, &workload, at(0), &score(Coordinate::Seq, 1.0), &[(fact(1), 2.0)], 30.0);
+        assert!(!episodes.is_open(9));
+        episodes.add(1, &workload, at(0), &AnomalyScore::default(), &[(fact(1), 10.0)], 30.0);
+        assert!(episodes.close(at(299), 30.0).is_empty());
+        assert_eq!(episodes.close(at(300), 30.0).len(), 1);
+    }
+}

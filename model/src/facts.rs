@@ -1,0 +1,221 @@
+//! Facts: what an event says about its workload that can be new or known.
+//!
+//! A fact belongs to a family and a context; its surprise is that of its value in that context
+//! ([`crate::counts`]). An executable is its path and script, never its inode: an upgrade is not a new program.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use collector_common::flow::Direction;
+use collector_common::process::{EXEC_MEMORY, EXEC_STDIO_SOCKET, EXEC_SUID, EXEC_UNLINKED};
+use collector_common::token;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Body, Event, Exec, Flow, Process, Window};
+use crate::features::Coordinate;
+use crate::names;
+
+/// Something that can be new. `Display` says it by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "fact")]
+#[allow(missing_docs, reason = "the fields are named as in the events")]
+pub enum Fact {
+    /// One program started another.
+    ExecEdge { parent: Arc<str>, child: Arc<str> },
+    /// A program ran whose file lives in memory only or has no name any more.
+    MemoryExec { exe: Arc<str> },
+    /// A program was started with a socket on a descriptor from 0 to 2.
+    StdioSocket { exe: Arc<str> },
+    /// Real and effective user differ after an exec.
+    UserMove { exe: Arc<str>, from: u32, to: u32 },
+    /// A client reached an address.
+    Destination { exe: Arc<str>, address: IpAddr, port: u16, protocol: u8 },
+    /// A client used a port, at whatever address.
+    Port { exe: Arc<str>, port: u16, protocol: u8 },
+    /// A client reached a network: /24 of IPv4, /48 of IPv6.
+    Prefix { exe: Arc<str>, prefix: IpAddr },
+    /// A server accepted on a port.
+    Listen { exe: Arc<str>, port: u16, protocol: u8 },
+    /// A call that is rare in any workload ([`token::is_trigger`]).
+    Trigger { exe: Arc<str>, number: u16, class: u16 },
+}
+
+/// What is the same for all facts of a family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Family {
+    /// Coordinate that it feeds.
+    pub coordinate: Coordinate,
+    /// Probability in bits of a value that nobody has ever seen, before anything is known.
+    pub base_bits: f64,
+    /// Exec edge or destination: what a denial may be founded on.
+    pub class_a: bool,
+}
+
+impl Fact {
+    /// Its family.
+    pub fn family(&self) -> Family {
+        let (coordinate, base_bits, class_a) = match self {
+            Self::ExecEdge { .. } => (Coordinate::Lineage, 8.0, true),
+            Self::MemoryExec { .. } => (Coordinate::Lineage, 20.0, false),
+            Self::StdioSocket { .. } => (Coordinate::Lineage, 8.0, false),
+            Self::UserMove { .. } => (Coordinate::Lineage, 8.0, false),
+            Self::Destination { .. } => (Coordinate::Net, 8.0, true),
+            Self::Port { .. } => (Coordinate::Net, 6.0, false),
+            Self::Prefix { .. } => (Coordinate::Net, 4.0, false),
+            Self::Listen { .. } => (Coordinate::Net, 6.0, false),
+            Self::Trigger { .. } => (Coordinate::Priv, 8.0, false),
+        };
+        Family { coordinate, base_bits, class_a }
+    }
+
+    /// The context that its value is compared within: a number for the family and the executable.
+    pub fn context(&self) -> (u8, Arc<str>) {
+        match self {
+            Self::ExecEdge { parent, .. } => (0, parent.clone()),
+            Self::MemoryExec { exe } => (1, exe.clone()),
+            Self::StdioSocket { exe } => (2, exe.clone()),
+            Self::UserMove { exe, .. } => (3, exe.clone()),
+            Self::Destination { exe, .. } => (4, exe.clone()),
+            Self::Port { exe, .. } => (5, exe.clone()),
+            Self::Prefix { exe, .. } => (6, exe.clone()),
+            Self::Listen { exe, .. } => (7, exe.clone()),
+            Self::Trigger { exe, .. } => (8, exe.clone()),
+        }
+    }
+
+    /// A family in words.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::ExecEdge { .. } => "exec edge",
+            Self::MemoryExec { .. } => "memory exec",
+            Self::StdioSocket { .. } => "socket on stdio",
+            Self::UserMove { .. } => "user change",
+            Self::Destination { .. } => "destination",
+            Self::Port { .. } => "port",
+            Self::Prefix { .. } => "network",
+            Self::Listen { .. } => "listening port",
+            Self::Trigger { .. } => "trigger call",
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ExecEdge { parent, child } => write!(out, "{parent} > {child}"),
+            Self::MemoryExec { exe } => write!(out, "{exe} (no file)"),
+            Self::StdioSocket { exe } => write!(out, "{exe} with a socket as its input or output"),
+            Self::UserMove { exe, from, to } => write!(out, "{exe}: user {from} > {to}"),
+            Self::Destination { exe, address, port, protocol } => {
+                write!(out, "{exe} to {}/{}", std::net::SocketAddr::new(*address, *port), protocol_name(*protocol))
+            }
+            Self::Port { exe, port, protocol } => write!(out, "{exe} to port {port}/{}", protocol_name(*protocol)),
+            Self::Prefix { exe, prefix } => write!(out, "{exe} to network {prefix}/{}", prefix_len(*prefix)),
+            Self::Listen { exe, port, protocol } => write!(out, "{exe} serves {port}/{}", protocol_name(*protocol)),
+            Self::Trigger { exe, number, class } => {
+                write!(out, "{exe}: {}{}", names::syscall(*number), class_name(*number, *class))
+            }
+        }
+    }
+}
+
+fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        6 => "tcp",
+        17 => "udp",
+        _ => "ip",
+    }
+}
+
+fn class_name(number: u16, class: u16) -> &'static str {
+    use token::{arg, x86_64 as nr};
+    match (number, class) {
+        (nr::MMAP | nr::MPROTECT, arg::MEM_WRITE_EXEC) => " writable and executable",
+        (nr::DUP2 | nr::DUP3, arg::DUP_STDIO) => " onto 0-2",
+        (nr::SOCKET, arg::SOCK_RAW) => " raw",
+        (nr::SOCKET, arg::SOCK_PACKET) => " packet",
+        (nr::UNSHARE, arg::CLONE_NAMESPACE) => " namespace",
+        _ => "",
+    }
+}
+
+/// The network of an address.
+pub fn prefix_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+        }
+    }
+}
+
+/// Length of [`prefix_of`].
+pub fn prefix_len(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 24 } else { 48 }
+}
+
+/// The facts that an event states, in a fixed order.
+pub fn stated_by(event: &Event) -> Vec<Fact> {
+    match &event.body {
+        Body::Exec(exec) => of_exec(&event.process, exec),
+        Body::Flow(flow) => of_flow(&event.process, flow),
+        Body::Window(window) => of_window(&event.process, window),
+        Body::Fork(_) | Body::Exit(_) | Body::Deny(_) => Vec::new(),
+    }
+}
+
+/// The name under which a program's facts are kept: its path, and its script.
+pub fn program(exe: &Arc<str>, script: Option<&Arc<str>>) -> Arc<str> {
+    script.map_or_else(|| exe.clone(), |script| format!("{exe} {script}").into())
+}
+
+fn of_exec(process: &Process, exec: &Exec) -> Vec<Fact> {
+    let exe = program(&process.exe, process.script.as_ref());
+    let parent = program(&exec.parent_exe, exec.parent_script.as_ref());
+    let mut facts = vec![Fact::ExecEdge { parent, child: exe.clone() }];
+    if exec.bits & (EXEC_MEMORY | EXEC_UNLINKED) != 0 {
+        facts.push(Fact::MemoryExec { exe: exe.clone() });
+    }
+    if exec.bits & EXEC_STDIO_SOCKET != 0 {
+        facts.push(Fact::StdioSocket { exe: exe.clone() });
+    }
+    if exec.bits & EXEC_SUID != 0 {
+        facts.push(Fact::UserMove { exe, from: process.uid, to: exec.euid });
+    }
+    facts
+}
+
+fn of_flow(process: &Process, flow: &Flow) -> Vec<Fact> {
+    let exe = program(&process.exe, process.script.as_ref());
+    let protocol = flow.protocol;
+    if flow.direction == Direction::Out as u8 {
+        let (address, port) = (flow.remote.ip(), flow.remote.port());
+        vec![
+            Fact::Destination { exe: exe.clone(), address, port, protocol },
+            Fact::Port { exe: exe.clone(), port, protocol },
+            Fact::Prefix { exe, prefix: prefix_of(address) },
+        ]
+    } else if flow.direction == Direction::In as u8 {
+        vec![Fact::Listen { exe, port: flow.local.port(), protocol }]
+    } else {
+        Vec::new()
+    }
+}
+
+fn of_window(process: &Process, window: &Window) -> Vec<Fact> {
+    let exe = program(&process.exe, process.script.as_ref());
+    let mut calls: Vec<(u16, u16)> = window
+        .trace
+        .iter()
+        .map(|call| (token::number(*call), token::class(*call)))
+        .filter(|(number, class)| token::is_trigger(*number, *class))
+        .collect();
+    calls.sort_unstable();
+    calls.dedup();
+    calls.into_iter().map(|(number, class)| Fact::Trigger { exe: exe.clone(), number, class }).collect()
+}

@@ -1,0 +1,362 @@
+//! From an event to a verdict: judge first, learn afterwards.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use collector_common::flow::{Direction, Why};
+use collector_common::syscall;
+use serde::{Deserialize, Serialize};
+
+use crate::counts::{self, Counts};
+use crate::event::{Body, Event, Time, Window};
+use crate::facts::{self, Fact};
+use crate::features::{Coordinate, FeatureVector};
+use crate::names;
+use crate::online::Detector;
+use crate::sequence::{SETTLED_WINDOWS, Sequences, Surprise};
+use crate::workload::{Measures, Workload};
+use crate::{Explanation, FactSurprise, MAX_WORKLOADS, Model, Standing, Verdict};
+
+/// Subtrees whose last vectors are remembered.
+const MAX_RECENT: usize = 8_192;
+/// For so long the coordinates of one subtree count together; boot clock.
+const TOGETHER_NS: u64 = 10_000_000_000;
+/// For so long the destinations of one subtree are counted; boot clock.
+const MINUTE_NS: u64 = 60_000_000_000;
+/// Destinations that are counted apart.
+const MAX_DESTINATIONS: usize = 256;
+/// Trigrams that a verdict names.
+const NAMED_TRIGRAMS: usize = 8;
+/// A quantity of a workload is judged once it was seen this often.
+const SETTLED_NUMBERS: u32 = 30;
+
+/// What one subtree did lately.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recent {
+    at: Time,
+    vector: FeatureVector,
+    minute: u64,
+    destinations: BTreeSet<(IpAddr, u16)>,
+}
+
+impl Recent {
+    /// Whether it still matters.
+    pub fn is_fresh(&self, now: Time) -> bool {
+        now.boot_ns.saturating_sub(self.at.boot_ns) < MINUTE_NS
+    }
+
+    fn vector_at(&self, at: Time) -> FeatureVector {
+        let age = at.boot_ns.saturating_sub(self.at.boot_ns);
+        if age < TOGETHER_NS { self.vector } else { FeatureVector::default() }
+    }
+
+    /// Different destinations in this minute.
+    fn reach(&mut self, at: Time, to: (IpAddr, u16)) -> usize {
+        if at.boot_ns.saturating_sub(self.minute) >= MINUTE_NS {
+            self.minute = at.boot_ns;
+            self.destinations.clear();
+        }
+        if self.destinations.len() < MAX_DESTINATIONS {
+            self.destinations.insert(to);
+        }
+        self.destinations.len()
+    }
+}
+
+/// Numbers that an event carries, beside the coordinate that they feed.
+struct Quantities {
+    flow_bytes: Option<f64>,
+    window_bytes: Option<f64>,
+    errors: Option<f64>,
+    permission_errors: Option<f64>,
+    destinations: Option<f64>,
+}
+
+impl Model {
+    /// Judges an event against what was learnt before it, then learns it if the rules admit it.
+    ///
+    /// `None` for events that are no evidence: births, ends, denials, and workloads beyond [`MAX_WORKLOADS`].
+    ///
+    /// The learning rules: evidence that lost calls teaches nothing; while a workload is ready, nothing of an open episode
+    /// teaches, and what is learnt goes beside the frozen baseline, not into it.
+    pub fn observe(&mut self, event: &Event, standing: Standing) -> Option<Verdict> {
+        self.now = event.at;
+        if matches!(event.body, Body::Fork(_) | Body::Exit(_) | Body::Deny(_)) {
+            return None;
+        }
+        let name = &event.process.workload;
+        if !self.workloads.contains_key(name) && self.workloads.len() >= MAX_WORKLOADS {
+            self.unmodelled += 1;
+            return None;
+        }
+        self.workloads.entry(name.clone()).or_default().note(event);
+        let exe = facts::program(&event.process.exe, event.process.script.as_ref());
+        let early = matches!(&event.body, Body::Window(window) if window.why == syscall::Why::Early as u8);
+        let complete = !matches!(&event.body, Body::Window(window) if window.missed > 0);
+        let anchor = self.episodes.anchor_of(&event.process);
+        let quantities = self.quantities(event, anchor);
+        let stated = facts::stated_by(event);
+
+        let known = self.workloads.get(name)?;
+        let surprises = weigh(&stated, known, &self.host, standing);
+        let sequence = surprise_of(event, known, &exe, &self.pool);
+        let own = vector_of(&surprises, &sequence, &quantities, known, &self.measures);
+        let recent = self.recent.get(&anchor).map_or_else(FeatureVector::default, |recent| recent.vector_at(event.at));
+        let vector = own.joined(&recent);
+        let score = self.detector.score(&vector);
+
+        let level = self.threshold().level;
+        let evidence = evidence(&surprises, standing);
+        let counted = if standing == Standing::Ready { score } else { Default::default() };
+        let episode = self.episodes.add(anchor, name, event.at, &counted, &evidence, level);
+        let trigrams = sequence.novel.iter().take(NAMED_TRIGRAMS).map(|trigram| names::trigram(*trigram)).collect();
+        let explanation = Explanation::of(&vector, &score, |coordinate| because(coordinate, &surprises, &sequence));
+
+        self.remember(anchor, event.at, vector);
+        let may_teach = complete && !early && (standing == Standing::Learning || !self.episodes.is_open(anchor));
+        if may_teach {
+            self.offer_row(event, &exe, &surprises, own);
+            self.learn(event, &exe, &stated, &quantities);
+        }
+        let mut facts = reported(surprises);
+        facts.sort_by(|a, b| b.bits.total_cmp(&a.bits).then_with(|| a.fact.cmp(&b.fact)));
+        Some(Verdict { vector, score, facts, explanation, episode, trigrams, complete })
+    }
+
+    fn quantities(&mut self, event: &Event, anchor: u64) -> Quantities {
+        let mut all = Quantities {
+            flow_bytes: None,
+            window_bytes: None,
+            errors: None,
+            permission_errors: None,
+            destinations: None,
+        };
+        match &event.body {
+            Body::Window(window) => {
+                let per_full = 128.0 / f64::from(window.trace.len().max(1) as u32);
+                all.window_bytes = Some((window.read_bytes + window.write_bytes) as f64);
+                all.errors = Some(f64::from(window.errors) * per_full);
+                all.permission_errors = Some(f64::from(window.permission_errors) * per_full);
+            }
+            Body::Flow(flow) => {
+                if flow.why != Why::Novel as u8 {
+                    all.flow_bytes = Some(flow.tx_bytes as f64);
+                }
+                if flow.direction == Direction::Out as u8 && self.has_room_for(anchor) {
+                    let recent = self.recent.entry(anchor).or_default();
+                    all.destinations = Some(recent.reach(event.at, (flow.remote.ip(), flow.remote.port())) as f64);
+                }
+            }
+            _ => (),
+        }
+        all
+    }
+
+    fn has_room_for(&self, anchor: u64) -> bool {
+        self.recent.len() < MAX_RECENT || self.recent.contains_key(&anchor)
+    }
+
+    fn remember(&mut self, anchor: u64, at: Time, vector: FeatureVector) {
+        if self.has_room_for(anchor) {
+            let recent = self.recent.entry(anchor).or_default();
+            recent.at = at;
+            recent.vector = vector;
+        }
+    }
+
+    /// Offers the event's own vector as a row, once its program is known well enough that its surprise means something.
+    fn offer_row(&mut self, event: &Event, exe: &Arc<str>, surprises: &[FactSurprise], own: FeatureVector) {
+        let Some(known) = self.workloads.get(&event.process.workload) else { return };
+        let windows = known.learned.sequences.get(exe).map_or(0, Sequences::windows);
+        if matches!(event.body, Body::Window(_)) && windows < SETTLED_WINDOWS {
+            return;
+        }
+        let novel: Vec<(Fact, f64)> = surprises
+            .iter()
+            .filter(|surprise| surprise.novel)
+            .map(|surprise| (surprise.fact.clone(), surprise.bits))
+            .collect();
+        let mut settled = own;
+        for (fact, _) in &novel {
+            let coordinate = fact.family().coordinate;
+            let others = surprises.iter().filter(|other| !other.novel && other.fact.family().coordinate == coordinate);
+            settled.bits[coordinate as usize] = others.map(|other| other.bits).fold(0.0, f64::max);
+        }
+        let kind = match event.body {
+            Body::Exec(_) => 1,
+            Body::Window(_) => 2,
+            _ => 3,
+        };
+        let cell = cell(&event.process.workload, exe, kind);
+        self.detector.offer(cell, event.at, settled, &novel, &self.host);
+    }
+
+    fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact], quantities: &Quantities) {
+        let process = event.process.cookie;
+        let Some(known) = self.workloads.get_mut(&event.process.workload) else { return };
+        for fact in stated {
+            known.learned.facts.learn(fact, event.at, process);
+            self.host.learn(fact, event.at, process);
+        }
+        if let Body::Window(window) = &event.body {
+            if let Some(sequences) = known.learned.sequences_mut(exe) {
+                sequences.learn(&window.trace);
+            }
+            self.pool.learn(&window.trace);
+        }
+        learn_numbers(&mut known.measures, quantities);
+        learn_numbers(&mut self.measures, quantities);
+    }
+}
+
+impl Workload {
+    fn note(&mut self, event: &Event) {
+        self.tally.first.get_or_insert(event.at);
+        self.tally.last = event.at;
+        match &event.body {
+            Body::Window(window) => {
+                self.tally.windows += 1;
+                self.tally.lossy += u64::from(window.missed > 0);
+            }
+            Body::Exec(_) => self.tally.execs += 1,
+            Body::Flow(_) => self.tally.flows += 1,
+            _ => (),
+        }
+    }
+}
+
+/// Each fact's bits against what the workload is judged by.
+fn weigh(stated: &[Fact], known: &Workload, host: &Counts, standing: Standing) -> Vec<FactSurprise> {
+    let reference = match standing {
+        Standing::Ready => known.reference(),
+        Standing::Learning => &known.learned,
+    };
+    let mut surprises: Vec<FactSurprise> = stated
+        .iter()
+        .map(|fact| FactSurprise {
+            fact: fact.clone(),
+            bits: counts::bits(fact, Some(&reference.facts), host),
+            novel: reference.facts.get(fact).is_none(),
+            usual: usual(fact, &reference.facts),
+            class_a: fact.family().class_a,
+        })
+        .collect();
+    // A new address of a known network on a known port is as surprising as both together, not more.
+    let part = |is: fn(&Fact) -> bool| surprises.iter().find(|surprise| is(&surprise.fact)).map(|part| part.bits);
+    let port = part(|fact| matches!(fact, Fact::Port { .. }));
+    let prefix = part(|fact| matches!(fact, Fact::Prefix { .. }));
+    if let (Some(port), Some(prefix)) = (port, prefix)
+        && let Some(to) = surprises.iter_mut().find(|surprise| matches!(surprise.fact, Fact::Destination { .. }))
+    {
+        to.bits = to.bits.min(port + prefix);
+    }
+    surprises
+}
+
+fn usual(fact: &Fact, reference: &Counts) -> String {
+    let (values, times) = reference.context(fact);
+    match reference.get(fact) {
+        Some(count) => format!("seen {} times on {} days", count.n, count.days),
+        None if values == 0 => format!("no {} was ever seen here", fact.what()),
+        None => format!("{values} others in {times} observations, never this one"),
+    }
+}
+
+/// Ports and networks are parts of a destination: they feed coordinates, but are not told apart from it.
+fn is_part(fact: &Fact) -> bool {
+    matches!(fact, Fact::Port { .. } | Fact::Prefix { .. })
+}
+
+fn reported(surprises: Vec<FactSurprise>) -> Vec<FactSurprise> {
+    surprises.into_iter().filter(|surprise| !is_part(&surprise.fact)).collect()
+}
+
+/// What goes into the episode: new facts of a ready workload, and what is dangerous anywhere.
+fn evidence(surprises: &[FactSurprise], standing: Standing) -> Vec<(Fact, f64)> {
+    let counts = |surprise: &&FactSurprise| {
+        surprise.novel
+            && !is_part(&surprise.fact)
+            && (standing == Standing::Ready || matches!(surprise.fact, Fact::MemoryExec { .. }))
+    };
+    surprises.iter().filter(counts).map(|surprise| (surprise.fact.clone(), surprise.bits)).collect()
+}
+
+fn surprise_of(event: &Event, known: &Workload, exe: &Arc<str>, pool: &Sequences) -> Surprise {
+    let Body::Window(Window { trace, .. }) = &event.body else { return Surprise::default() };
+    match known.reference().sequences.get(exe) {
+        Some(sequences) => sequences.surprise(trace, pool),
+        // A program that the workload never ran is judged by what the host's programs call.
+        None => pool.surprise(trace, pool),
+    }
+}
+
+fn vector_of(
+    surprises: &[FactSurprise],
+    sequence: &Surprise,
+    quantities: &Quantities,
+    known: &Workload,
+    pool: &Measures,
+) -> FeatureVector {
+    let mut vector = FeatureVector::default();
+    vector.raise(Coordinate::Seq, sequence.bits);
+    let mut rare_calls = 0.0;
+    for surprise in surprises {
+        match &surprise.fact {
+            Fact::Trigger { .. } => rare_calls += surprise.bits,
+            // Their destination already carries them.
+            fact if is_part(fact) => (),
+            fact => vector.raise(fact.family().coordinate, surprise.bits),
+        }
+    }
+    vector.raise(Coordinate::Priv, rare_calls);
+    let own = &known.measures;
+    let rows = [
+        (Coordinate::Volume, quantities.flow_bytes, &own.flow_bytes, &pool.flow_bytes),
+        (Coordinate::Volume, quantities.window_bytes, &own.window_bytes, &pool.window_bytes),
+        (Coordinate::Error, quantities.errors, &own.errors, &pool.errors),
+        (Coordinate::Error, quantities.permission_errors, &own.permission_errors, &pool.permission_errors),
+        (Coordinate::Fanout, quantities.destinations, &own.destinations, &pool.destinations),
+    ];
+    for (coordinate, value, own, pool) in rows {
+        if let Some(value) = value.filter(|_| own.len() >= SETTLED_NUMBERS) {
+            vector.raise(coordinate, own.bits(value, pool));
+        }
+    }
+    vector
+}
+
+fn learn_numbers(measures: &mut Measures, quantities: &Quantities) {
+    let rows = [
+        (&mut measures.flow_bytes, quantities.flow_bytes),
+        (&mut measures.window_bytes, quantities.window_bytes),
+        (&mut measures.errors, quantities.errors),
+        (&mut measures.permission_errors, quantities.permission_errors),
+        (&mut measures.destinations, quantities.destinations),
+    ];
+    for (numbers, value) in rows {
+        if let Some(value) = value {
+            numbers.learn(value);
+        }
+    }
+}
+
+fn because(coordinate: Coordinate, surprises: &[FactSurprise], sequence: &Surprise) -> String {
+    if coordinate == Coordinate::Seq {
+        return sequence
+            .novel
+            .first()
+            .map_or_else(String::new, |trigram| format!("{} never seen", names::trigram(*trigram)));
+    }
+    let of = |surprise: &&FactSurprise| surprise.fact.family().coordinate == coordinate && !is_part(&surprise.fact);
+    let most = surprises.iter().filter(of).max_by(|a, b| a.bits.total_cmp(&b.bits));
+    most.map_or_else(String::new, |surprise| {
+        format!("{}{}", surprise.fact, if surprise.novel { " never seen" } else { "" })
+    })
+}
+
+/// A stable number for a (workload, program, kind of event): FNV-1a.
+fn cell(workload: &str, exe: &str, kind: u8) -> u64 {
+    let bytes = workload.bytes().chain([0]).chain(exe.bytes()).chain([0, kind]);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}

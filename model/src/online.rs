@@ -1,0 +1,298 @@
+//! The online detector: one pooled forest a host, with the gap term, behind the [`Detector`] trait.
+//!
+//! `A(x) = median(h) − h(x) + Σ_j max(0, x_j − p99.9_j)`: isolation depth below the median, plus how far the point lies beyond
+//! the benign range. The second term is the limit of a cut drawn in the box that includes the query (the insertion rule of
+//! robust random cut forests, Guha and others, 2016): without it every point outside the range scores alike. Both parts are
+//! in bits and add up coordinate by coordinate, so the score explains itself.
+
+use linfa::Dataset;
+use linfa::ParamGuard;
+use linfa::traits::Fit;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::counts::Counts;
+use crate::event::Time;
+use crate::facts::Fact;
+use crate::features::{COORDINATES, FeatureVector};
+use crate::forest::{Forest, ForestParams, Tree};
+use crate::params::{DetectorKind, Params};
+use crate::random::Random;
+use crate::reservoir::Reservoir;
+
+/// Rows before the forest is grown for the first time.
+pub const FIRST_ROWS: u64 = 64;
+/// Admitted rows after which the next tree is replaced.
+const ROWS_PER_TREE: u64 = 256;
+/// In this time every tree is replaced at least once, if rows come at all.
+const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
+/// Share of benign rows that lie within the range beyond which the gap begins.
+const RANGE: f64 = 0.999;
+
+/// What a vector is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AnomalyScore {
+    /// Bits; higher = more anomalous. Ordinary vectors lie around 0, below it as often as above.
+    pub value: f64,
+    /// Cuts after which the vector is isolated, in the mean over the trees.
+    pub depth: f64,
+    /// The same for the median row.
+    pub median_depth: f64,
+    /// Bits beyond the benign range, all coordinates together.
+    pub gap: f64,
+    /// The positive part of the value by coordinate: sums to `max(0, value)`.
+    pub contributions: [f64; COORDINATES],
+}
+
+/// Scores vectors and learns from them.
+pub trait Detector {
+    /// Scores a vector; learns nothing.
+    fn score(&self, vector: &FeatureVector) -> AnomalyScore;
+
+    /// Offers a vector for learning; see [`Reservoir::offer`].
+    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts);
+
+    /// Rows held and trees grown.
+    fn size(&self) -> (usize, usize);
+}
+
+/// The forest that everybody on the host shares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PooledForest {
+    trees: usize,
+    sample: usize,
+    forest: Forest,
+    reservoir: Reservoir,
+    random: Random,
+    median_depth: f64,
+    medians: [f64; COORDINATES],
+    limits: [f64; COORDINATES],
+    next_tree: usize,
+    grown_at_rows: u64,
+    grown_at: Time,
+}
+
+impl PooledForest {
+    /// Without rows or trees.
+    pub fn new(params: &Params) -> Self {
+        Self {
+            trees: params.trees,
+            sample: params.sample,
+            forest: Forest::default(),
+            reservoir: Reservoir::new(params.seed ^ 0x7265_7365_7276),
+            random: Random::new(params.seed),
+            median_depth: 0.0,
+            medians: [0.0; COORDINATES],
+            limits: [0.0; COORDINATES],
+            next_tree: 0,
+            grown_at_rows: 0,
+            grown_at: Time::default(),
+        }
+    }
+
+    /// Beyond this many bits of a coordinate the gap begins.
+    pub fn limits(&self) -> [f64; COORDINATES] {
+        self.limits
+    }
+
+    /// Low values are never anomalous: they are lifted to the median.
+    fn floored(&self, vector: &FeatureVector) -> [f64; COORDINATES] {
+        let mut point = vector.bits;
+        for (slot, median) in point.iter_mut().zip(self.medians) {
+            *slot = slot.max(median);
+        }
+        point
+    }
+
+    fn grow_what_is_due(&mut self, at: Time, host: &Counts) {
+        let rows = self.reservoir.admitted();
+        let first = self.forest.trees.is_empty();
+        // While the model is young the whole forest is grown anew at every doubling.
+        let young = rows <= 16 * FIRST_ROWS;
+        let doubled = rows >= FIRST_ROWS && rows >= 2 * self.grown_at_rows;
+        let due = rows >= self.grown_at_rows + ROWS_PER_TREE
+            && at.unix_ns >= self.grown_at.unix_ns + TURNOVER_NS / self.trees as u64;
+        if rows < FIRST_ROWS || !(first || (young && doubled) || due) {
+            return;
+        }
+        let points = self.reservoir.points(host);
+        self.measure_range(&points);
+        let floored: Vec<f64> = points.iter().flat_map(|point| self.floored(point)).collect();
+        let Ok(rows_array) = Array2::from_shape_vec((points.len(), COORDINATES), floored) else { return };
+        if first || young {
+            let seed = self.random.next();
+            let dataset = Dataset::from(rows_array);
+            if let Ok(forest) =
+                ForestParams::new(self.trees, self.sample, seed).check().and_then(|params| params.fit(&dataset))
+            {
+                self.forest = forest;
+            }
+        } else if let Some(tree) = self.forest.trees.get_mut(self.next_tree) {
+            *tree = Tree::grow(&rows_array, self.sample, &mut self.random);
+            self.next_tree = (self.next_tree + 1) % self.trees;
+        }
+        let mut depths: Vec<f64> = points.iter().map(|point| self.forest.depth(&self.floored(point))).collect();
+        self.median_depth = quantile(&mut depths, 0.5);
+        self.grown_at_rows = rows;
+        self.grown_at = at;
+    }
+
+    fn measure_range(&mut self, points: &[FeatureVector]) {
+        for coordinate in 0..COORDINATES {
+            let mut values: Vec<f64> = points.iter().map(|point| point.bits[coordinate]).collect();
+            self.medians[coordinate] = quantile(&mut values, 0.5);
+            self.limits[coordinate] = quantile(&mut values, RANGE);
+        }
+    }
+}
+
+impl Detector for PooledForest {
+    fn score(&self, vector: &FeatureVector) -> AnomalyScore {
+        if self.forest.trees.is_empty() {
+            return AnomalyScore::default();
+        }
+        let point = self.floored(vector);
+        let depth = self.forest.depth(&point);
+        let mut contributions = [0.0; COORDINATES];
+        let mut gap = 0.0;
+        for ((slot, bits), limit) in contributions.iter_mut().zip(point).zip(self.limits) {
+            *slot = (bits - limit).max(0.0);
+            gap += *slot;
+        }
+        let isolation = self.median_depth - depth;
+        let value = isolation + gap;
+        let shares = self.forest.attribute(&point);
+        for (slot, share) in contributions.iter_mut().zip(shares) {
+            *slot += share * isolation.max(0.0);
+        }
+        let sum: f64 = contributions.iter().sum();
+        if sum > 0.0 {
+            contributions = contributions.map(|part| part * value.max(0.0) / sum);
+        }
+        AnomalyScore { value, depth, median_depth: self.median_depth, gap, contributions }
+    }
+
+    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts) {
+        if self.reservoir.offer(cell, at, settled, novel) {
+            self.grow_what_is_due(at, host);
+        }
+    }
+
+    fn size(&self) -> (usize, usize) {
+        (self.reservoir.len(), self.forest.trees.len())
+    }
+}
+
+/// The detector in use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AnyDetector {
+    /// The forest.
+    Forest(Box<PooledForest>),
+    /// [`DetectorKind::Constant`].
+    Constant,
+}
+
+impl AnyDetector {
+    /// The one that the parameters ask for.
+    pub fn new(params: &Params) -> Self {
+        match params.detector {
+            DetectorKind::Forest => Self::Forest(Box::new(PooledForest::new(params))),
+            DetectorKind::Constant => Self::Constant,
+        }
+    }
+}
+
+impl Detector for AnyDetector {
+    fn score(&self, vector: &FeatureVector) -> AnomalyScore {
+        match self {
+            Self::Forest(forest) => forest.score(vector),
+            Self::Constant => AnomalyScore::default(),
+        }
+    }
+
+    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts) {
+        if let Self::Forest(forest) = self {
+            forest.offer(cell, at, settled, novel, host);
+        }
+    }
+
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Forest(forest) => forest.size(),
+            Self::Constant => (0, 0),
+        }
+    }
+}
+
+/// The value below which a share of the values lies; 0 without values. Sorts them.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (share * values.len() as f64) as usize;
+    values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::Coordinate;
+
+    const MINUTE: u64 = 60_000_000_000;
+
+    /// Sparse bits, as real rows are: mostly nothing, now and then a few bits in one coordinate.
+    fn row(random: &mut Random) -> FeatureVector {
+        let mut row = FeatureVector::default();
+        for bits in &mut row.bits {
+            if random.unit() < 0.1 {
+                *bits = -2.0 * (1.0 - random.unit()).ln();
+            }
+        }
+        row
+    }
+
+    fn trained(seed: u64) -> PooledForest {
+        let mut forest = PooledForest::new(&Params { seed, ..Params::default() });
+        let (mut random, host) = (Random::new(seed + 1), Counts::default());
+        for n in 0..2_000 {
+            let time = Time { unix_ns: n * MINUTE, boot_ns: 0 };
+            forest.offer(n % 7, time, row(&mut random), &[], &host);
+        }
+        forest
+    }
+
+    #[test]
+    fn one_coordinate_eight_bits_beyond_its_range_outranks_nearly_all_benign_rows() {
+        for seed in [1, 2, 3] {
+            let forest = trained(seed);
+            let mut attack = FeatureVector::default();
+            attack.bits[Coordinate::Net as usize] = forest.limits()[Coordinate::Net as usize] + 8.0;
+            let score = forest.score(&attack).value;
+            let mut random = Random::new(seed + 100);
+            let above = (0..5_000).filter(|_| forest.score(&row(&mut random)).value > score).count();
+            assert!(above <= 10, "seed {seed}: {above} of 5,000 benign rows score higher than {score}");
+        }
+    }
+
+    #[test]
+    fn contributions_add_up_and_name_the_cause() {
+        let forest = trained(1);
+        let mut attack = FeatureVector::default();
+        attack.bits[Coordinate::Lineage as usize] = 20.0;
+        let score = forest.score(&attack);
+        assert!((score.contributions.iter().sum::<f64>() - score.value).abs() < 1e-9);
+        assert!(score.contributions[Coordinate::Lineage as usize] > 0.8 * score.value, "{score:?}");
+        assert!(score.depth < score.median_depth);
+    }
+
+    #[test]
+    fn quiet_is_not_an_alarm() {
+        let forest = trained(1);
+        assert!(forest.score(&FeatureVector::default()).value < 2.0);
+    }
+
+    #[test]
+    fn the_same_seed_and_rows_give_the_same_scores_bit_for_bit() {
+        let vector = FeatureVector { bits: [1.0, 0.0, 3.0, 0.0, 9.0, 0.0, 2.0, 0.0] };
+        let (one, two) = (trained(4).score(&vector), trained(4).score(&vector));
+        assert_eq!(one.value.to_bits(), two.value.to_bits());
+    }
+}

@@ -1,0 +1,156 @@
+//! The rows that the forest is grown from: paced by time and spread over the hours of the day.
+//!
+//! A ten-minute burst must not become the model, and a nightly job must not be new every night. So a cell (workload and
+//! executable) gives at most one row a minute, and each of the 24 hour slots keeps its own 85 rows, in which a newcomer
+//! replaces a row drawn by the seeded generator.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counts::{Counts, hour_of};
+use crate::event::Time;
+use crate::facts::Fact;
+use crate::features::{Coordinate, FeatureVector};
+use crate::random::Random;
+
+/// Hour slots.
+const SLOTS: usize = 24;
+/// Rows that a slot keeps.
+const PER_SLOT: usize = 85;
+/// Rows in all.
+pub const MAX_ROWS: usize = SLOTS * PER_SLOT;
+/// Cells whose last minute is remembered; when there are more, the oldest are forgotten and may give a row early.
+const MAX_CELLS: usize = 16_384;
+/// Novel facts that a row remembers.
+const FACTS_PER_ROW: usize = 8;
+const MINUTE: u64 = 60_000_000_000;
+
+/// One admitted vector.
+///
+/// Facts that were new when the row was made are kept beside the rest, because their surprise has to be judged again when a
+/// tree is grown: a fact that other hours have taught since is no longer new (exact cross-fit by owner).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Row {
+    settled: FeatureVector,
+    hour: u64,
+    novel: Vec<(Fact, f64)>,
+}
+
+/// The rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reservoir {
+    slots: Vec<Vec<Row>>,
+    last_minute: BTreeMap<u64, u64>,
+    admitted: u64,
+    random: Random,
+}
+
+impl Reservoir {
+    /// An empty reservoir.
+    pub fn new(seed: u64) -> Self {
+        Self { slots: vec![Vec::new(); SLOTS], last_minute: BTreeMap::new(), admitted: 0, random: Random::new(seed) }
+    }
+
+    /// Offers a vector. `true` when it became a row.
+    ///
+    /// `settled` is the vector without what `novel` contributes.
+    pub fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)]) -> bool {
+        let minute = at.unix_ns / MINUTE;
+        if self.last_minute.get(&cell) == Some(&minute) {
+            return false;
+        }
+        if self.last_minute.len() >= MAX_CELLS && !self.last_minute.contains_key(&cell) {
+            self.last_minute.retain(|_, last| *last + 60 > minute);
+            if self.last_minute.len() >= MAX_CELLS {
+                return false;
+            }
+        }
+        self.last_minute.insert(cell, minute);
+        let row = Row { settled, hour: hour_of(at), novel: novel.iter().take(FACTS_PER_ROW).cloned().collect() };
+        let slot = &mut self.slots[(hour_of(at) % SLOTS as u64) as usize];
+        if slot.len() < PER_SLOT {
+            slot.push(row);
+        } else {
+            let at = self.random.below(PER_SLOT);
+            slot[at] = row;
+        }
+        self.admitted += 1;
+        true
+    }
+
+    /// Rows ever admitted.
+    pub fn admitted(&self) -> u64 {
+        self.admitted
+    }
+
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The rows as points, each fact's surprise as it is now for the hour that made the row.
+    pub fn points(&self, host: &Counts) -> Vec<FeatureVector> {
+        self.slots.iter().flatten().map(|row| row.point(host)).collect()
+    }
+}
+
+impl Row {
+    fn point(&self, host: &Counts) -> FeatureVector {
+        let mut point = self.settled;
+        for (fact, bits) in &self.novel {
+            if host.get(fact).is_none_or(|count| count.is_owned_by(self.hour)) {
+                point.raise(fact.family().coordinate, *bits);
+            }
+        }
+        point.bits[Coordinate::File as usize] = 0.0;
+        point
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: u64) -> Time {
+        Time { unix_ns: minutes * MINUTE, boot_ns: 0 }
+    }
+
+    #[test]
+    fn a_burst_gives_one_row_a_minute() {
+        let mut reservoir = Reservoir::new(1);
+        for call in 0..10_000u64 {
+            let time = Time { unix_ns: call * MINUTE / 1_000, boot_ns: 0 };
+            reservoir.offer(1, time, FeatureVector::default(), &[]);
+        }
+        assert_eq!(reservoir.len(), 10, "ten minutes at a thousand windows a minute");
+    }
+
+    #[test]
+    fn every_hour_keeps_its_rows() {
+        let mut reservoir = Reservoir::new(1);
+        (0..85).for_each(|n| assert!(reservoir.offer(n, at(3 * 60), FeatureVector::default(), &[])));
+        for minute in 4 * 60..27 * 60 {
+            reservoir.offer(1, at(minute), FeatureVector::default(), &[]);
+        }
+        assert_eq!(reservoir.slots[3].len(), 85, "23 busy hours later the nightly job is still known");
+        assert!(reservoir.len() <= MAX_ROWS);
+    }
+
+    #[test]
+    fn a_fact_that_other_hours_taught_is_not_new_any_more() {
+        let fact = Fact::Listen { exe: "/bin/a".into(), port: 80, protocol: 6 };
+        let (mut reservoir, mut host) = (Reservoir::new(1), Counts::default());
+        host.learn(&fact, at(0), 1);
+        reservoir.offer(1, at(0), FeatureVector::default(), &[(fact.clone(), 12.0)]);
+        let net = |host: &Counts| reservoir.points(host)[0].get(Coordinate::Net);
+        assert_eq!(net(&host), 12.0);
+        host.learn(&fact, at(60), 2);
+        assert_eq!(net(&host), 0.0);
+    }
+}

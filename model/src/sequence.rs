@@ -1,0 +1,195 @@
+//! Sequences of syscalls: how surprising is what a thread called, given what its program usually calls?
+//!
+//! A Witten–Bell model of order three per program, `P(c|ab) = (n(abc) + T(ab)·P(c|b)) / (N(ab) + T(ab))`, down to single
+//! calls and a uniform base. The score of a window is the mean of its eight most surprising *distinct* trigrams, so padding
+//! with ordinary calls dilutes nothing and repeating one strange call adds nothing.
+
+use std::collections::BTreeMap;
+
+use collector_common::token;
+use serde::{Deserialize, Serialize};
+
+/// Trigrams that one program holds.
+pub const MAX_TRIGRAMS: usize = 16_384;
+/// Distinct calls whose surprise is averaged.
+const TOP: usize = 8;
+/// Calls of a machine that are equally likely before anything is known.
+const ALPHABET: f64 = 512.0;
+/// Most bits that a single call can be worth.
+const MOST_BITS: f64 = 20.0;
+/// Windows after which a program's rows may teach the forest: before that everything is new.
+pub const SETTLED_WINDOWS: u64 = 16;
+
+/// How often something followed a context, and how many different things did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Follows {
+    n: u32,
+    kinds: u32,
+}
+
+/// What a program usually calls.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sequences {
+    windows: u64,
+    calls: Follows,
+    one: BTreeMap<u16, u32>,
+    after_one: BTreeMap<u16, Follows>,
+    two: BTreeMap<u32, u32>,
+    after_two: BTreeMap<u32, Follows>,
+    three: BTreeMap<u32, u32>,
+    overflow: u64,
+}
+
+/// What a window's sequence is worth.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Surprise {
+    /// Mean bits of the eight most surprising distinct calls, 0–20; higher = more anomalous.
+    pub bits: f64,
+    /// Trigrams that were never seen, the most surprising first.
+    pub novel: Vec<u32>,
+}
+
+impl Sequences {
+    /// Windows learnt.
+    pub fn windows(&self) -> u64 {
+        self.windows
+    }
+
+    /// Trigrams held.
+    pub fn trigrams(&self) -> impl Iterator<Item = u32> {
+        self.three.keys().copied()
+    }
+
+    /// Trigrams that did not fit.
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+
+    /// Learns a window.
+    pub fn learn(&mut self, trace: &[u16]) {
+        self.windows += 1;
+        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
+        for (at, c) in numbers.iter().copied().enumerate() {
+            let fresh = bump(&mut self.one, c);
+            grow(&mut self.calls, fresh);
+            if at < 1 {
+                continue;
+            }
+            let b = numbers[at - 1];
+            let fresh = bump(&mut self.two, pair(b, c));
+            grow(self.after_one.entry(b).or_default(), fresh);
+            if at < 2 {
+                continue;
+            }
+            let trigram = token::trigram(numbers[at - 2], b, c);
+            if self.three.len() >= MAX_TRIGRAMS && !self.three.contains_key(&trigram) {
+                self.overflow += 1;
+                continue;
+            }
+            let fresh = bump(&mut self.three, trigram);
+            grow(self.after_two.entry(pair(numbers[at - 2], b)).or_default(), fresh);
+        }
+    }
+
+    /// Scores a window; `pool` is what the host's programs call, for calls that this one never made.
+    pub fn surprise(&self, trace: &[u16], pool: &Sequences) -> Surprise {
+        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
+        let mut bits: BTreeMap<u32, f64> = BTreeMap::new();
+        for three in numbers.windows(3) {
+            let trigram = token::trigram(three[0], three[1], three[2]);
+            bits.entry(trigram).or_insert_with(|| (-self.probability(three, pool).log2()).clamp(0.0, MOST_BITS));
+        }
+        let mut ranked: Vec<(u32, f64)> = bits.into_iter().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let sum: f64 = ranked.iter().take(TOP).map(|(_, bits)| bits).sum();
+        let novel = ranked.iter().map(|(trigram, _)| *trigram).filter(|trigram| !self.three.contains_key(trigram));
+        Surprise { bits: sum / TOP as f64, novel: novel.collect() }
+    }
+
+    fn probability(&self, three: &[u16], pool: &Sequences) -> f64 {
+        let (a, b, c) = (three[0], three[1], three[2]);
+        let base = pool.one_probability(c, 1.0 / ALPHABET);
+        let one = self.one_probability(c, base);
+        let two = mixed(self.two.get(&pair(b, c)), self.after_one.get(&b), one);
+        mixed(self.three.get(&token::trigram(a, b, c)), self.after_two.get(&pair(a, b)), two)
+    }
+
+    fn one_probability(&self, c: u16, base: f64) -> f64 {
+        mixed(self.one.get(&c), Some(&self.calls), base)
+    }
+}
+
+fn mixed(seen: Option<&u32>, follows: Option<&Follows>, lower: f64) -> f64 {
+    let Some(follows) = follows.filter(|follows| follows.n > 0) else { return lower };
+    let (n, kinds) = (f64::from(follows.n), f64::from(follows.kinds));
+    (f64::from(seen.copied().unwrap_or(0)) + kinds * lower) / (n + kinds)
+}
+
+fn pair(a: u16, b: u16) -> u32 {
+    u32::from(a) << 10 | u32::from(b)
+}
+
+/// Counts; `true` when it was new.
+fn bump<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) -> bool {
+    let count = counts.entry(key).or_insert(0);
+    *count = count.saturating_add(1);
+    *count == 1
+}
+
+fn grow(follows: &mut Follows, fresh: bool) {
+    follows.n = follows.n.saturating_add(1);
+    follows.kinds = follows.kinds.saturating_add(u32::from(fresh));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usual() -> Sequences {
+        let mut sequences = Sequences::default();
+        let trace: Vec<u16> = [0, 1, 232, 45].into_iter().cycle().take(128).collect();
+        (0..50).for_each(|_| sequences.learn(&trace));
+        sequences
+    }
+
+    #[test]
+    fn what_was_learnt_is_not_surprising_and_what_was_not_is_named() {
+        let sequences = usual();
+        let trace: Vec<u16> = [0, 1, 232, 45].into_iter().cycle().take(64).collect();
+        let known = sequences.surprise(&trace, &sequences);
+        assert!(known.bits < 0.5 && known.novel.is_empty(), "{known:?}");
+        let strange = sequences.surprise(&[0, 1, 232, 41, 42, 33, 33, 33, 59], &sequences);
+        assert!(strange.bits > 5.0, "{strange:?}");
+        assert!(strange.novel.contains(&token::trigram(41, 42, 33)));
+    }
+
+    #[test]
+    fn padding_and_repetition_change_nothing() {
+        let sequences = usual();
+        let attack = [0, 1, 41, 42, 33, 59, 41, 42, 33, 59];
+        let alone = sequences.surprise(&attack, &sequences);
+        let padded: Vec<u16> =
+            [0, 1, 232, 45].into_iter().cycle().take(100).chain(attack).chain([0, 1, 232, 45]).collect();
+        let padded = sequences.surprise(&padded, &sequences);
+        assert!(padded.bits >= 0.75 * alone.bits, "{} against {}", padded.bits, alone.bits);
+        let repeated: Vec<u16> = attack.into_iter().cycle().take(120).collect();
+        assert!((sequences.surprise(&repeated, &sequences).bits - alone.bits).abs() < 3.0);
+    }
+
+    #[test]
+    fn trigrams_are_bounded() {
+        let mut sequences = Sequences::default();
+        let mut state = 7u64;
+        for _ in 0..400 {
+            let trace: Vec<u16> = (0..128)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 40) as u16 & 511
+                })
+                .collect();
+            sequences.learn(&trace);
+        }
+        assert_eq!(sequences.trigrams().count(), MAX_TRIGRAMS);
+        assert!(sequences.overflow() > 0);
+    }
+}

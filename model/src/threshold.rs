@@ -1,0 +1,121 @@
+//! The threshold: a return level of this host's own benign episodes, or the shipped start value until there are enough.
+//!
+//! With a budget of N episodes a day and D days of data, `T_N` is the ⌊N·D⌋-th largest episode score. With k independent
+//! exceedances the true rate over the nominal one is Gamma(k)/k distributed, so k and that interval are always shown; below
+//! five exceedances the level says nothing and the start value is used.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Time;
+
+/// Exceedances before the host's own level is used.
+const ENOUGH: u32 = 5;
+/// Scores that are kept: the largest of the last days.
+const MAX_SCORES: usize = 512;
+/// Days that count.
+const DAYS: f64 = 30.0;
+const DAY: f64 = 86_400e9;
+/// A level is never below this: a quiet host must not page about two bits.
+const LEAST: f64 = 12.0;
+
+/// The level in force.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// Bits; an episode at or above it is a finding of its own.
+    pub level: f64,
+    /// Whether it comes from this host's own data.
+    pub calibrated: bool,
+    /// Exceedances behind it.
+    pub exceedances: u32,
+    /// 90 % interval of true rate / nominal rate.
+    pub interval: (f64, f64),
+    /// Days of data.
+    pub days: f64,
+}
+
+/// Scores of closed episodes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    since: Option<Time>,
+    scores: Vec<(u64, f64)>,
+}
+
+impl Calibration {
+    /// Begins to count days: the first judged evidence.
+    pub fn begin(&mut self, at: Time) {
+        self.since.get_or_insert(at);
+    }
+
+    /// Adds a closed episode. Everything counts that no human has called an incident: leaving out what alarmed would lower
+    /// the level at every turn.
+    pub fn add(&mut self, at: Time, score: f64) {
+        let oldest = at.unix_ns.saturating_sub((DAYS * DAY) as u64);
+        self.scores.retain(|(time, _)| *time >= oldest);
+        self.scores.push((at.unix_ns, score));
+        if self.scores.len() > MAX_SCORES {
+            let least = (0..self.scores.len()).min_by(|a, b| self.scores[*a].1.total_cmp(&self.scores[*b].1));
+            least.map(|least| self.scores.swap_remove(least));
+        }
+    }
+
+    /// The level for a budget.
+    pub fn threshold(&self, now: Time, budget_per_day: f64, start: f64) -> Threshold {
+        let begun = self.since.map_or(now.unix_ns, |since| since.unix_ns);
+        let days = (now.unix_ns.saturating_sub(begun) as f64 / DAY).min(DAYS);
+        let rank = (budget_per_day * days) as u32;
+        let interval = gamma_interval(rank.max(1));
+        if rank < ENOUGH || self.scores.len() < rank as usize {
+            return Threshold { level: start, calibrated: false, exceedances: rank, interval, days };
+        }
+        let mut sorted: Vec<f64> = self.scores.iter().map(|(_, score)| *score).collect();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let level = sorted[rank as usize - 1].max(LEAST);
+        Threshold { level, calibrated: true, exceedances: rank, interval, days }
+    }
+}
+
+/// 5 % and 95 % quantiles of Gamma(k)/k by Wilson and Hilferty (1931), exact to a percent for k ≥ 2.
+pub fn gamma_interval(k: u32) -> (f64, f64) {
+    const Z: f64 = 1.644_853_6;
+    let k = f64::from(k);
+    let quantile = |z: f64| {
+        let root = 1.0 - 1.0 / (9.0 * k) + z / (3.0 * k.sqrt());
+        root.max(0.0).powi(3)
+    };
+    (quantile(-Z), quantile(Z))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(n: f64) -> Time {
+        Time { unix_ns: (n * DAY) as u64 + 1, boot_ns: 0 }
+    }
+
+    #[test]
+    fn the_level_is_a_return_level_once_there_are_five_exceedances() {
+        let mut calibration = Calibration::default();
+        calibration.begin(day(0.0));
+        (0..100).for_each(|n| calibration.add(day(f64::from(n) * 0.07), f64::from(n) / 2.0));
+        let early = calibration.threshold(day(4.0), 1.0, 30.0);
+        assert!(!early.calibrated && early.level == 30.0);
+        let later = calibration.threshold(day(7.0), 1.0, 30.0);
+        assert!(later.calibrated);
+        assert_eq!((later.level, later.exceedances), (46.5, 7), "the seventh largest of 0, 0.5, … 49.5");
+    }
+
+    #[test]
+    fn the_interval_is_that_of_a_gamma_distribution() {
+        let (low, high) = gamma_interval(7);
+        assert!((low - 0.47).abs() < 0.01 && (high - 1.69).abs() < 0.01, "{low} {high}");
+    }
+
+    #[test]
+    fn a_quiet_host_does_not_page_about_nothing() {
+        let mut calibration = Calibration::default();
+        calibration.begin(day(0.0));
+        (0..50).for_each(|n| calibration.add(day(f64::from(n) * 0.2), 1.0));
+        assert_eq!(calibration.threshold(day(10.0), 1.0, 30.0).level, LEAST);
+    }
+}

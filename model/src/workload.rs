@@ -1,0 +1,151 @@
+//! What is known of one workload: the learnt baseline, and the frozen copy that it is judged against once it is ready.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counts::Counts;
+use crate::event::Time;
+use crate::facts::Fact;
+use crate::numeric::Numbers;
+use crate::sequence::Sequences;
+
+/// Programs that a workload holds.
+pub const MAX_PROGRAMS: usize = 256;
+
+/// Distributions that are compared one-sidedly.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measures {
+    /// Bytes that a flow has sent.
+    pub flow_bytes: Numbers,
+    /// Bytes that a window has read and written.
+    pub window_bytes: Numbers,
+    /// Failed calls in a window, per 128.
+    pub errors: Numbers,
+    /// Calls refused for lack of permission in a window, per 128.
+    pub permission_errors: Numbers,
+    /// Different destinations of a process subtree in a minute.
+    pub destinations: Numbers,
+}
+
+/// Facts and sequences: what can be frozen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Facts.
+    pub facts: Counts,
+    /// Sequences by program.
+    pub sequences: BTreeMap<Arc<str>, Sequences>,
+    /// Programs that did not fit.
+    pub overflow: u64,
+}
+
+impl Baseline {
+    /// The sequences of a program, to learn into; `None` when there is no room for another one.
+    pub fn sequences_mut(&mut self, program: &Arc<str>) -> Option<&mut Sequences> {
+        if !self.sequences.contains_key(program) && self.sequences.len() >= MAX_PROGRAMS {
+            self.overflow += 1;
+            return None;
+        }
+        Some(self.sequences.entry(program.clone()).or_default())
+    }
+
+    /// How many facts are of a kind.
+    pub fn count(&self, is: impl Fn(&Fact) -> bool) -> usize {
+        self.facts.facts().filter(|(fact, _)| is(fact)).count()
+    }
+}
+
+/// One workload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Grows as long as it is not judged; afterwards only by what the learning rules admit.
+    pub learned: Baseline,
+    /// Judged against once ready.
+    pub frozen: Option<Box<Baseline>>,
+    /// Distributions.
+    pub measures: Measures,
+    /// Evidence seen.
+    pub tally: Tally,
+}
+
+/// How much evidence a workload has given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Windows.
+    pub windows: u64,
+    /// Windows that had lost calls.
+    pub lossy: u64,
+    /// Execs.
+    pub execs: u64,
+    /// Flow records.
+    pub flows: u64,
+    /// First event.
+    pub first: Option<Time>,
+    /// Last event.
+    pub last: Time,
+}
+
+impl Workload {
+    /// What it is judged against.
+    pub fn reference(&self) -> &Baseline {
+        self.frozen.as_deref().unwrap_or(&self.learned)
+    }
+}
+
+/// A workload in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSummary {
+    /// Windows.
+    pub windows: u64,
+    /// Windows that had lost calls.
+    pub lossy: u64,
+    /// Execs.
+    pub execs: u64,
+    /// Flow records.
+    pub flows: u64,
+    /// Programs with sequences.
+    pub exes: usize,
+    /// Exec edges.
+    pub exec_edges: usize,
+    /// Destinations.
+    pub destinations: usize,
+    /// Trigrams, all programs together.
+    pub trigrams: usize,
+    /// First event.
+    pub first_seen: Time,
+    /// Last event.
+    pub last_seen: Time,
+    /// When the newest fact was learnt.
+    pub last_new: Time,
+    /// Chance that the next fact is new (Good–Turing), 0–1.
+    pub singleton_share: f64,
+    /// Facts, programs and trigrams that did not fit.
+    pub overflow: u64,
+    /// Whether there is a frozen baseline.
+    pub frozen: bool,
+}
+
+impl Workload {
+    /// In numbers.
+    pub fn summary(&self) -> WorkloadSummary {
+        let of = self.reference();
+        let sequences = || of.sequences.values();
+        WorkloadSummary {
+            windows: self.tally.windows,
+            lossy: self.tally.lossy,
+            execs: self.tally.execs,
+            flows: self.tally.flows,
+            exes: of.sequences.len(),
+            exec_edges: of.count(|fact| matches!(fact, Fact::ExecEdge { .. })),
+            destinations: of.count(|fact| matches!(fact, Fact::Destination { .. })),
+            trigrams: sequences().map(|sequences| sequences.trigrams().count()).sum(),
+            first_seen: self.tally.first.unwrap_or_default(),
+            last_seen: self.tally.last,
+            last_new: self.learned.facts.newest(),
+            singleton_share: of.facts.singleton_share(),
+            overflow: of.overflow + of.facts.overflow() + sequences().map(Sequences::overflow).sum::<u64>(),
+            frozen: self.frozen.is_some(),
+        }
+    }
+}
