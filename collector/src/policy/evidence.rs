@@ -103,7 +103,7 @@ pub fn novel(verdict: &Verdict) -> impl Iterator<Item = &FactSurprise> {
 /// A never-seen exec edge or executable.
 pub fn is_novel_exec(event: &Event, verdict: &Verdict) -> bool {
     matches!(event.body, Body::Exec(_))
-        && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. } | Fact::Executable { .. }))
+        && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. }))
 }
 
 /// A never-seen destination that this host connected to.
@@ -175,7 +175,6 @@ fn sequence_reason(verdict: &Verdict) -> Reason {
 fn family(fact: &Fact) -> &'static str {
     match fact {
         Fact::ExecEdge { .. } => "exec edge",
-        Fact::Executable { .. } => "executable",
         Fact::Destination { .. } => "destination",
         Fact::Port { .. } => "port",
         _ => "fact",
