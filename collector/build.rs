@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../collector-ebpf/target/stockade.bpf.o");
+    // Read when it runs, not when it was compiled: two checkouts may share a target directory.
+    let crate_root = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    let default = crate_root.join("../collector-ebpf/target/stockade.bpf.o");
     let object = env::var_os("STOCKADE_BPF_OBJECT").map_or(default, PathBuf::from);
     println!("cargo:rerun-if-env-changed=STOCKADE_BPF_OBJECT");
     println!("cargo:rerun-if-changed={}", object.display());

@@ -10,12 +10,14 @@
 
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![allow(internal_features, reason = "the only atomics that the BPF target has are intrinsics")]
 
 mod control;
+mod deny;
+mod flow;
 mod maps;
 mod offsets;
+mod owner;
+mod packet;
 mod process;
 mod rings;
 mod scope;

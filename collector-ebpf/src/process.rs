@@ -16,7 +16,7 @@ use crate::maps::LINEAGE;
 use crate::offsets::*;
 use crate::rings::{CTRL, WAKEUP};
 use crate::task::Task;
-use crate::{scope, stats, syscall};
+use crate::{deny, scope, stats, syscall};
 
 /// clone(2): shares the thread group.
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -108,7 +108,7 @@ fn inherit(creator: &Lineage, cookie: u64) -> Lineage {
         near[at] = creator.near[at - 1];
         at += 1;
     }
-    Lineage { cookie, root: creator.root, near, sticky: creator.sticky, exe: creator.exe, flags: 0, pad: 0 }
+    Lineage { cookie, root: creator.root, near, sticky: deny::sticky_for(creator), exe: creator.exe, flags: 0, pad: 0 }
 }
 
 #[btf_tracepoint(function = "sched_process_exec")]

@@ -44,10 +44,36 @@ const fn row(program: &'static str, hook: Hook, pinned: bool, lost: &'static str
 /// Every program, in the order in which they are attached: owners and denials before telemetry, so that nothing is reported
 /// that could not be denied.
 pub const TABLE: &[Row] = &[
+    row("owner_create", Hook::Cgroup("sock_create"), true, "owners of new sockets: flows and established denials"),
+    row(
+        "owner_send",
+        Hook::Tracepoint("sock_send_length"),
+        true,
+        "pre-forked workers and passed sockets keep their opener",
+    ),
+    row(
+        "owner_receive",
+        Hook::Tracepoint("sock_recv_length"),
+        true,
+        "pre-forked workers and passed sockets keep their opener",
+    ),
+    row("deny_connect4", Hook::Cgroup("connect4"), true, "denial of new IPv4 connections"),
+    row("deny_connect6", Hook::Cgroup("connect6"), true, "denial of new IPv6 connections"),
+    row("deny_sendmsg4", Hook::Cgroup("sendmsg4"), true, "denial of unconnected IPv4 datagrams"),
+    row("deny_sendmsg6", Hook::Cgroup("sendmsg6"), true, "denial of unconnected IPv6 datagrams"),
+    row("deny_egress", Hook::Egress, true, "denial on sockets that are already open"),
     row("fork", Hook::Tracepoint("task_newtask"), true, "lineage: nothing can be attributed or denied by tree"),
     row("exec", Hook::Tracepoint("sched_process_exec"), true, "exec records and the fast lane"),
     row("exit", Hook::Tracepoint("sched_process_exit"), true, "the end of processes; lineage fills up"),
     row("syscall", Hook::Tracepoint("sys_exit"), false, "syscall windows: sequence findings"),
+    row("flow_connect4", Hook::Cgroup("connect4"), false, "first-seen IPv4 destinations at connect"),
+    row("flow_connect6", Hook::Cgroup("connect6"), false, "first-seen IPv6 destinations at connect"),
+    row("flow_sendmsg4", Hook::Cgroup("sendmsg4"), false, "first-seen IPv4 destinations of datagrams"),
+    row("flow_sendmsg6", Hook::Cgroup("sendmsg6"), false, "first-seen IPv6 destinations of datagrams"),
+    row("flow_egress", Hook::Egress, false, "outgoing traffic of flows"),
+    row("flow_ingress", Hook::Ingress, false, "incoming traffic of flows"),
+    row("flow_state", Hook::Tracepoint("inet_sock_set_state"), false, "the end of TCP flows"),
+    row("flow_release", Hook::Cgroup("sock_release"), false, "the end of UDP flows"),
 ];
 
 /// What became of a row.

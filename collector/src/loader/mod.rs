@@ -27,7 +27,18 @@ pub use self::pins::{BPFFS, Pins};
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stockade.bpf.o"));
 
 /// Maps that live on with the pinned programs.
-const PINNED_MAPS: &[&str] = &["ctrl", "stats", "control", "lineage"];
+const PINNED_MAPS: &[&str] = &[
+    "ctrl",
+    "stats",
+    "control",
+    "lineage",
+    "deny_tree",
+    "deny_cgroup",
+    "deny_address",
+    "hits",
+    "deny_seen",
+    "breaker_seen",
+];
 
 /// Why the programs could not be loaded.
 #[derive(Debug, Error)]

@@ -102,8 +102,7 @@ pub fn novel(verdict: &Verdict) -> impl Iterator<Item = &FactSurprise> {
 
 /// A never-seen exec edge or executable.
 pub fn is_novel_exec(event: &Event, verdict: &Verdict) -> bool {
-    matches!(event.body, Body::Exec(_))
-        && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. }))
+    matches!(event.body, Body::Exec(_)) && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. }))
 }
 
 /// A never-seen destination that this host connected to.

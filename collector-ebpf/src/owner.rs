@@ -1,0 +1,136 @@
+//! Who owns a socket: stamped when it is made and when it connects, and again by whoever uses it.
+//!
+//! The storage is copied to sockets that a listener accepts, so an accepted socket begins with the listener's owner; the
+//! first send or receive of a pre-forked worker, or of whoever was passed the socket, makes it the worker's. These programs
+//! are pinned with the denials: an established connection must be deniable when the agent is gone.
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use aya_ebpf::cty::c_void;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_sk_storage_get};
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock};
+use aya_ebpf::programs::{BtfTracePointContext, SockContext};
+use collector_common::map::{ANCESTORS, LINEAGE_PROTECTED, Lineage};
+use collector_common::stats::Program;
+
+use crate::maps::{LINEAGE, StorageDef};
+use crate::stats;
+
+/// `BPF_MAP_TYPE_SK_STORAGE`.
+pub const SK_STORAGE: usize = 24;
+/// `BPF_F_NO_PREALLOC | BPF_F_CLONE`.
+const CLONED: usize = 1 | 1 << 9;
+/// `BPF_SK_STORAGE_GET_F_CREATE`.
+pub const CREATE: u64 = 1;
+
+/// The owner of a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Owner {
+    /// Process that made it, or the listener that accepted it.
+    pub opener: u64,
+    /// Process that used it last.
+    pub user: u64,
+    /// Of the user, as in [`Lineage`].
+    pub root: u64,
+    pub near: [u64; ANCESTORS],
+    pub sticky: u64,
+    /// cgroup of the user.
+    pub cgroup: u64,
+    /// Thread group of the user; an older one's number may come again, its cookie does not.
+    pub tgid: u32,
+    /// `LINEAGE_*` of the user.
+    pub flags: u32,
+}
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "sk_owner")]
+static SK_OWNER: StorageDef<Owner, SK_STORAGE, CLONED> = StorageDef::new();
+
+/// The owner of a socket. `socket` is whatever the program type's helper takes: a socket, or the context itself.
+#[inline(always)]
+pub fn of(socket: *mut c_void, flags: u64) -> Option<&'static mut Owner> {
+    let map = (&raw const SK_OWNER).cast_mut().cast::<c_void>();
+    // SAFETY: a socket storage map; the verifier checks the socket.
+    let owner = unsafe { bpf_sk_storage_get(map, socket, core::ptr::null_mut(), flags) }.cast::<Owner>();
+    // SAFETY: a map value, zero when new.
+    if owner.is_null() { None } else { Some(unsafe { &mut *owner }) }
+}
+
+/// Makes the current process the user, and the opener if there is none yet.
+#[inline(always)]
+pub fn stamp(owner: &mut Owner) {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: a copy is made below; the kernel frees entries after a grace period.
+    let Some(lineage) = (unsafe { LINEAGE.get(&tgid) }) else {
+        if let Some(stats) = stats::of(Program::Owner) {
+            stats.unattributed += 1;
+        }
+        return;
+    };
+    owner.tgid = tgid;
+    take(owner, lineage);
+}
+
+#[inline(always)]
+fn take(owner: &mut Owner, lineage: &Lineage) {
+    owner.user = lineage.cookie;
+    owner.root = lineage.root;
+    let mut at = 0;
+    while at < ANCESTORS {
+        owner.near[at] = lineage.near[at];
+        at += 1;
+    }
+    owner.sticky = lineage.sticky;
+    owner.flags = lineage.flags & LINEAGE_PROTECTED;
+    // SAFETY: a helper without arguments.
+    owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    if owner.opener == 0 {
+        owner.opener = lineage.cookie;
+    }
+}
+
+/// Stamps the socket of a connect or sendmsg.
+#[inline(always)]
+pub fn stamp_address(context: *mut bpf_sock_addr) {
+    // SAFETY: the context that the kernel gave the program.
+    let socket = unsafe { (*context).__bindgen_anon_1.sk };
+    if !socket.is_null()
+        && let Some(owner) = of(socket.cast(), CREATE)
+    {
+        stamp(owner);
+    }
+}
+
+#[cgroup_sock(sock_create)]
+pub fn owner_create(ctx: SockContext) -> i32 {
+    if let Some(stats) = stats::of(Program::Owner) {
+        stats.seen += 1;
+        match of(ctx.sock.cast::<bpf_sock>().cast(), CREATE) {
+            Some(owner) => stamp(owner),
+            None => stats.no_storage += 1,
+        }
+    }
+    1
+}
+
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn owner_send(ctx: BtfTracePointContext) -> i32 {
+    used(ctx.arg::<*mut c_void>(0));
+    0
+}
+
+#[btf_tracepoint(function = "sock_recv_length")]
+pub fn owner_receive(ctx: BtfTracePointContext) -> i32 {
+    used(ctx.arg::<*mut c_void>(0));
+    0
+}
+
+/// Somebody in process context uses the socket. Cheap when it is the one that used it before.
+#[inline(always)]
+fn used(socket: *mut c_void) {
+    let Some(owner) = of(socket, 0) else { return };
+    if owner.tgid != (bpf_get_current_pid_tgid() >> 32) as u32 {
+        stamp(owner);
+    }
+}
