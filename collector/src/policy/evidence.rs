@@ -102,8 +102,7 @@ pub fn novel(verdict: &Verdict) -> impl Iterator<Item = &FactSurprise> {
 
 /// A never-seen exec edge or executable.
 pub fn is_novel_exec(event: &Event, verdict: &Verdict) -> bool {
-    matches!(event.body, Body::Exec(_))
-        && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. } | Fact::Executable { .. }))
+    matches!(event.body, Body::Exec(_)) && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. }))
 }
 
 /// A never-seen destination that this host connected to.
@@ -139,7 +138,7 @@ pub fn reasons(verdict: &Verdict) -> Vec<Reason> {
         .iter()
         .filter(|fact| fact.novel || fact.bits >= REASON_BITS)
         .map(|fact| Reason {
-            what: family(&fact.fact).to_owned(),
+            what: fact.fact.what().to_owned(),
             now: fact.fact.to_string(),
             usual: fact.usual.clone(),
             bits: fact.bits,
@@ -169,16 +168,6 @@ fn sequence_reason(verdict: &Verdict) -> Reason {
         now: format!("{} new trigrams: {}{rest}", verdict.trigrams.len(), named.join(", ")),
         usual: "none of them".to_owned(),
         bits: verdict.vector.bits[SEQ],
-    }
-}
-
-fn family(fact: &Fact) -> &'static str {
-    match fact {
-        Fact::ExecEdge { .. } => "exec edge",
-        Fact::Executable { .. } => "executable",
-        Fact::Destination { .. } => "destination",
-        Fact::Port { .. } => "port",
-        _ => "fact",
     }
 }
 
