@@ -22,9 +22,8 @@ pub const ACTIONS: usize = 4;
 pub const ENTRY_SHADOW: u16 = 1;
 /// [`Entry::flags`]: made by the agent itself, so the breaker applies.
 pub const ENTRY_AUTOMATIC: u16 = 2;
-/// [`Entry::flags`]: only the addresses listed under this entry's slot are denied (tree-to-address, cgroup-to-address);
-/// without it everything is denied except what is listed as allowed (the fence).
-pub const ENTRY_LISTED_ONLY: u16 = 4;
+/// [`Entry::flags`]: addresses are listed under this entry's slot in `deny_address`; without it that lookup is skipped.
+pub const ENTRY_LISTED: u16 = 4;
 
 /// The effective entry of one key in `deny_tree` or `deny_cgroup`: the sum of its live decisions, made by user space.
 ///
@@ -33,7 +32,7 @@ pub const ENTRY_LISTED_ONLY: u16 = 4;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Deadline per [`Action`], boot clock; 0 = not denied.
+    /// Deadline per [`Action`], boot clock; 0 = not denied. Addresses that are listed under `slot` have their own.
     pub until_ns: [u64; ACTIONS],
     /// Index of this key's counters in `hits` and its scope in `deny_address`; never 0.
     pub slot: u32,
@@ -47,11 +46,9 @@ pub struct Entry {
 plain!(Entry, 48);
 
 /// Ranges of ports that one address entry can hold.
-pub const PORT_RANGES: usize = 4;
-
-/// [`AddressEntry::flags`] (besides `ENTRY_SHADOW` and `ENTRY_AUTOMATIC`): reaching this address is allowed although the
-/// scope's entry denies (the fence's gate).
-pub const ADDRESS_ALLOW: u16 = 8;
+pub const PORT_RULES: usize = 4;
+/// Actions that an address can forbid: [`Action::Connect`] and [`Action::Egress`].
+pub const ADDRESS_ACTIONS: usize = 2;
 
 /// Key of `deny_address`: a longest-prefix match on scope and address.
 ///
@@ -69,33 +66,46 @@ pub struct AddressKey {
 }
 plain!(AddressKey, 24);
 
-/// Value of `deny_address`.
+/// Until when a range of ports at an address is denied; replaces the deadlines of the scope's entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRule {
+    /// First port, host order.
+    pub first: u16,
+    /// Last port, host order, inclusive.
+    pub last: u16,
+    /// Always zero.
+    pub pad: u32,
+    /// Deadline of [`Action::Connect`] and [`Action::Egress`], boot clock; 0 = allowed (the fence's gate).
+    pub until_ns: [u64; ADDRESS_ACTIONS],
+}
+plain!(PortRule, 24);
+
+/// Value of `deny_address`: what is known of one prefix under one scope.
 ///
-/// A longest-prefix match hides every shorter one, so the value repeats its own prefix length: when it has lapsed or does
-/// not match the port, the kernel looks again with one bit less.
+/// A longest-prefix match hides every shorter prefix, so each value is complete: user space has summed up every live
+/// decision of the scope that covers the prefix, those of wider prefixes too. The kernel looks once. A port that no rule
+/// names is judged by the scope's entry alone (scope 0: allowed). A gate of the fence is a rule whose deadline is the
+/// latest among the decisions that do *not* allow the address, so it opens by itself.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressEntry {
-    /// Deadline per [`Action`]; 0 = not denied. For an allowed address: until when it is allowed.
-    pub until_ns: [u64; ACTIONS],
-    /// Not before this boot time (an allowed address opens when the last decision that does not allow it lapses).
-    pub from_ns: u64,
+    /// Rules in use come first; their ranges do not overlap.
+    pub rules: [PortRule; PORT_RULES],
     /// Number of the decision.
     pub decision: u64,
-    /// Index of this key's counters in `hits`.
+    /// Rules in use.
+    pub count: u32,
+    /// Index of this key's counters in `hits` (the scope's own slot unless the scope is 0).
     pub slot: u32,
-    /// `ENTRY_*` and `ADDRESS_*`.
+    /// `ENTRY_*`.
     pub flags: u16,
     /// As in [`Entry::breaker`].
     pub breaker: u16,
-    /// This entry's own [`AddressKey::prefix_len`].
-    pub prefix_len: u32,
-    /// Ranges in use; 0 = every port.
-    pub port_ranges: u32,
-    /// First and last port, host order, inclusive.
-    pub ports: [[u16; 2]; PORT_RANGES],
+    /// Always zero.
+    pub pad: u32,
 }
-plain!(AddressEntry, 80);
+plain!(AddressEntry, 120);
 
 /// Which key a denial matched.
 #[repr(u8)]

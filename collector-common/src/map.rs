@@ -119,8 +119,8 @@ pub struct SeenKey {
     pub cookie: u64,
     /// Slot of the entry.
     pub slot: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// Low half of the entry's decision number, so that a slot that is used again starts afresh.
+    pub decision: u32,
 }
 plain!(SeenKey, 16);
 
