@@ -6,7 +6,7 @@ use model::Model;
 use crate::decision::Destination;
 
 /// Port ranges that one kernel entry holds.
-const RANGES: usize = collector_common::deny::PORT_RANGES;
+const RANGES: usize = collector_common::deny::PORT_RULES;
 
 /// The three questions. A trait so that policy tests need no trained model.
 pub trait Knowledge {
