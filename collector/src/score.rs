@@ -72,3 +72,94 @@ impl Scorer {
         &self.model
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::event::{Body, Event, Exec, Process, Time};
+    use model::{DetectorKind, Model, Params, Standing};
+
+    use super::*;
+    use crate::decision::Author;
+
+    fn exec(second: u64, parent: &str, exe: &str) -> Event {
+        let at = Time { unix_ns: (1_000_000 + second) * 1_000_000_000, boot_ns: second * 1_000_000_000 };
+        let process = Process {
+            cookie: second,
+            pid: 7,
+            workload: "unit:web.service".into(),
+            exe: exe.into(),
+            script: None,
+            cmdline: exe.into(),
+            uid: 33,
+            loginuid: None,
+            cgroup: 7,
+            ancestors: vec![],
+            pre_existing: false,
+        };
+        let exec = Exec {
+            parent: 0,
+            parent_exe: parent.into(),
+            parent_script: None,
+            argv: vec![],
+            argv_full: 0,
+            bits: 0,
+            euid: 33,
+            gid: 33,
+            netns: 0,
+        };
+        Event { at, process: Arc::new(process), body: Body::Exec(exec) }
+    }
+
+    fn row(mode: Mode) -> ModeRow {
+        ModeRow {
+            workload: "unit:web.service".into(),
+            mode,
+            author: Author::Operator("ada".to_owned()),
+            reason: "test".to_owned(),
+            since: Time::default(),
+            until: None,
+            before: Mode::Learning,
+        }
+    }
+
+    #[test]
+    fn leaving_learning_freezes_and_going_back_thaws() {
+        let mut scorer = Scorer::new(Model::new(Params::default()).unwrap(), [].iter());
+        for second in 1..50 {
+            scorer.score(&exec(second, "/srv/httpd", "/srv/helper"));
+        }
+        scorer.follow(&row(Mode::Monitoring), Time::default());
+        assert_eq!(scorer.standing("unit:web.service"), Standing::Ready);
+        assert!(scorer.model().summary("unit:web.service").is_some_and(|summary| summary.frozen));
+        let usual = scorer.score(&exec(60, "/srv/httpd", "/srv/helper")).unwrap();
+        assert!(usual.facts.iter().all(|fact| !fact.novel));
+        let strange = scorer.score(&exec(61, "/srv/helper", "/bin/sh")).unwrap();
+        assert!(strange.facts.iter().any(|fact| fact.novel && fact.class_a));
+        scorer.follow(&row(Mode::Learning), Time::default());
+        assert_eq!(scorer.standing("unit:web.service"), Standing::Learning);
+        assert!(scorer.model().summary("unit:web.service").is_some_and(|summary| !summary.frozen));
+    }
+
+    #[test]
+    fn a_constant_detector_must_not_deny() {
+        let params = Params { detector: DetectorKind::Constant, ..Params::default() };
+        let scorer = Scorer::new(Model::new(params).unwrap(), [].iter());
+        assert!(scorer.knowledge().can_enforce().is_err());
+    }
+
+    #[test]
+    fn what_was_learnt_survives_a_restart() {
+        let mut scorer = Scorer::new(Model::new(Params::default()).unwrap(), [].iter());
+        for second in 1..50 {
+            scorer.score(&exec(second, "/srv/httpd", "/srv/helper"));
+        }
+        scorer.follow(&row(Mode::Monitoring), Time::default());
+        let model = Model::restore(&scorer.model().snapshot().unwrap()).unwrap();
+        let mut restarted = Scorer::new(model, [row(Mode::Monitoring)].iter());
+        let strange = exec(61, "/srv/helper", "/bin/sh");
+        assert_eq!(restarted.score(&strange), scorer.score(&strange));
+        assert_eq!(restarted.model(), scorer.model());
+    }
+}

@@ -138,7 +138,7 @@ pub fn reasons(verdict: &Verdict) -> Vec<Reason> {
         .iter()
         .filter(|fact| fact.novel || fact.bits >= REASON_BITS)
         .map(|fact| Reason {
-            what: family(&fact.fact).to_owned(),
+            what: fact.fact.what().to_owned(),
             now: fact.fact.to_string(),
             usual: fact.usual.clone(),
             bits: fact.bits,
@@ -168,15 +168,6 @@ fn sequence_reason(verdict: &Verdict) -> Reason {
         now: format!("{} new trigrams: {}{rest}", verdict.trigrams.len(), named.join(", ")),
         usual: "none of them".to_owned(),
         bits: verdict.vector.bits[SEQ],
-    }
-}
-
-fn family(fact: &Fact) -> &'static str {
-    match fact {
-        Fact::ExecEdge { .. } => "exec edge",
-        Fact::Destination { .. } => "destination",
-        Fact::Port { .. } => "port",
-        _ => "fact",
     }
 }
 

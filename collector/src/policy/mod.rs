@@ -202,7 +202,9 @@ impl Policy {
     fn begin_anew(&mut self, verdict: &Verdict, at: Time) -> Vec<Outcome> {
         let anchor = verdict.episode.anchor;
         match self.trails.get(&anchor) {
-            Some(trail) if trail.started != verdict.episode.started => self.end_episode(anchor, at),
+            Some(trail) if trail.kept && verdict.episode.evidence > 0 && trail.started != verdict.episode.started => {
+                self.end_episode(anchor, at)
+            }
             _ => Vec::new(),
         }
     }
@@ -286,8 +288,11 @@ impl Policy {
                 outcomes.extend(self.end_episode(episode.anchor, at));
             }
         }
+        let over: Vec<u64> = self.trails.values().filter(|trail| trail.is_over(at)).map(|trail| trail.anchor).collect();
+        for anchor in over {
+            outcomes.extend(self.end_episode(anchor, at));
+        }
         let stale = self.findings.close_stale(at);
-        self.trails.retain(|_, trail| at.unix_ns.saturating_sub(trail.last.unix_ns) <= 25 * 3_600 * 1_000_000_000);
         outcomes.extend(stale.into_iter().map(|finding| Outcome::Finding(Change::Closed, finding)));
         outcomes.extend(self.decisions.lapse(at).into_iter().map(|d| Outcome::Decision(DecisionChange::Ended, d)));
         outcomes.extend(self.modes.lapse(at).into_iter().map(Outcome::Mode));

@@ -1,1 +1,587 @@
+//! Scenarios with hand-made events and verdicts.
 
+use collector_common::process::EXEC_MEMORY;
+use ipnet::IpNet;
+use model::event::{Deny, Exec, Flow, Process};
+use model::{AnomalyScore, Fact, FactSurprise, FeatureVector};
+
+use super::*;
+use crate::decision::{DecisionAction, DecisionState, Destination, Target};
+use crate::finding::FindingState;
+use crate::store::Store;
+
+const SECOND: u64 = 1_000_000_000;
+const WEB: &str = "unit:web.service";
+
+struct Known {
+    healthy: bool,
+}
+
+impl Knowledge for Known {
+    fn threshold(&self) -> (f64, bool) {
+        (24.0, true)
+    }
+
+    fn can_enforce(&self) -> Result<(), String> {
+        if self.healthy { Ok(()) } else { Err("the forest is not trained".to_owned()) }
+    }
+
+    fn frozen(&self, _: &str) -> Vec<(IpNet, u16)> {
+        vec![("10.0.8.2/32".parse().unwrap(), 5432)]
+    }
+}
+
+const HEALTHY: Known = Known { healthy: true };
+
+fn at(second: u64) -> Time {
+    Time { unix_ns: (1_000_000 + second) * SECOND, boot_ns: second * SECOND }
+}
+
+fn process(cookie: u64, exe: &str, ancestors: &[u64]) -> Arc<Process> {
+    Arc::new(Process {
+        cookie,
+        pid: cookie as u32,
+        workload: WEB.into(),
+        exe: exe.into(),
+        script: None,
+        cmdline: exe.into(),
+        uid: 33,
+        loginuid: None,
+        cgroup: 77,
+        ancestors: ancestors.to_vec(),
+        pre_existing: false,
+    })
+}
+
+fn exec_bits(second: u64, process: &Arc<Process>, parent: &str, bits: u32) -> Event {
+    let exec = Exec {
+        parent: 0,
+        parent_exe: parent.into(),
+        parent_script: None,
+        argv: vec![],
+        argv_full: 0,
+        bits,
+        euid: 33,
+        gid: 33,
+        netns: 0,
+    };
+    Event { at: at(second), process: process.clone(), body: Body::Exec(exec) }
+}
+
+fn exec(second: u64, process: &Arc<Process>, parent: &str) -> Event {
+    exec_bits(second, process, parent, 0)
+}
+
+fn connect(second: u64, process: &Arc<Process>, remote: &str) -> Event {
+    let flow = Flow {
+        socket: 1,
+        opener: process.cookie,
+        why: 1,
+        direction: 1,
+        protocol: 6,
+        tcp_flags: 2,
+        local: "10.0.0.2:40000".parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        tx_bytes: 0,
+        rx_bytes: 0,
+        tx_packets: 0,
+        rx_packets: 0,
+        first_ns: 0,
+        last_ns: 0,
+        gaps: Default::default(),
+        sizes: Default::default(),
+    };
+    Event { at: at(second), process: process.clone(), body: Body::Flow(flow) }
+}
+
+fn deny(second: u64, process: &Arc<Process>, decision: u64) -> Event {
+    let deny = Deny {
+        decision,
+        slot: 1,
+        hook: 1,
+        action: 0,
+        matched: 1,
+        protocol: 6,
+        suppressed: 0,
+        remote: "203.0.113.7:4444".parse().unwrap(),
+        shadow: false,
+        breaker: false,
+    };
+    Event { at: at(second), process: process.clone(), body: Body::Deny(deny) }
+}
+
+/// A verdict of the episode of `anchor` that began at second 100.
+fn verdict(anchor: u64, forest: f64, facts: f64, fact: Option<Fact>) -> Verdict {
+    let mut contributions = [0.0; 8];
+    contributions[0] = forest;
+    let score = AnomalyScore { value: forest, depth: 1.9, median_depth: 8.4, gap: 0.0, contributions };
+    let facts_list = fact.into_iter().map(|fact| FactSurprise {
+        class_a: fact.family().class_a,
+        fact,
+        bits: 10.0,
+        novel: true,
+        usual: "7 edges, none to a shell".to_owned(),
+    });
+    Verdict {
+        vector: FeatureVector { bits: contributions },
+        score,
+        facts: facts_list.collect(),
+        explanation: Default::default(),
+        episode: EpisodeView {
+            anchor,
+            workload: WEB.into(),
+            started: at(100),
+            last: at(100),
+            score: forest + facts,
+            forest_sum: forest,
+            fact_sum: facts,
+            evidence: 1,
+            over_threshold: forest + facts >= 24.0,
+            peak: Some(score),
+        },
+        trigrams: vec![],
+        complete: true,
+    }
+}
+
+fn edge() -> Option<Fact> {
+    Some(Fact::ExecEdge { parent: "/srv/helper".into(), child: "/bin/sh".into() })
+}
+
+fn place() -> Option<Fact> {
+    let address = "203.0.113.7".parse().unwrap();
+    Some(Fact::Destination { exe: "/bin/sh".into(), address, port: 4444, protocol: 6 })
+}
+
+/// systemd(1) > httpd(10) > helper(20) > sh(30)
+fn policy_in(mode: Mode) -> Policy {
+    let row = |mode| ModeRow {
+        workload: WEB.into(),
+        mode,
+        author: Author::Operator("ada".to_owned()),
+        reason: "test".to_owned(),
+        since: at(1),
+        until: None,
+        before: Mode::Learning,
+    };
+    let mut policy = Policy::new(
+        Config::default(),
+        "web-014".into(),
+        Protected::new(4242),
+        State::default(),
+        vec![row(mode)],
+        vec![],
+    );
+    let init = Process { workload: "unit:init.scope".into(), ..(*process(1, "/sbin/init", &[])).clone() };
+    for process in [Arc::new(init), process(10, "/srv/httpd", &[1]), process(20, "/srv/helper", &[10, 1])] {
+        policy.note(&exec(2, &process, "?"));
+    }
+    policy
+}
+
+fn shell() -> Arc<Process> {
+    process(30, "/bin/sh", &[20, 10, 1])
+}
+
+fn made(outcomes: &[Outcome]) -> Vec<Decision> {
+    let decision = |outcome: &Outcome| match outcome {
+        Outcome::Decision(DecisionChange::Made, decision) => Some(decision.clone()),
+        _ => None,
+    };
+    outcomes.iter().filter_map(decision).collect()
+}
+
+fn finding(policy: &Policy, kind: FindingType) -> Finding {
+    policy.findings().find(|finding| finding.kind == kind).cloned().unwrap_or_else(|| panic!("no {kind:?}"))
+}
+
+fn attack(policy: &mut Policy) -> Vec<Outcome> {
+    policy.on_event(&exec(100, &shell(), "/srv/helper"), Some(&verdict(30, 8.0, 10.0, edge())), &HEALTHY);
+    policy.on_event(&connect(101, &shell(), "203.0.113.7:4444"), Some(&verdict(30, 16.0, 20.0, place())), &HEALTHY)
+}
+
+#[test]
+fn a_lone_novelty_is_low_and_denies_nothing() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let outcomes =
+        policy.on_event(&exec(100, &shell(), "/srv/helper"), Some(&verdict(30, 8.0, 10.0, edge())), &HEALTHY);
+    let found = finding(&policy, FindingType::ExecNovel);
+    assert_eq!(found.severity, Severity::Low);
+    assert!(made(&outcomes).is_empty());
+    assert_eq!(found.title, "helper started /bin/sh, which unit:web.service never did");
+    let names: Vec<&str> = found.tree.iter().map(|process| process.exe.as_ref()).collect();
+    assert_eq!(names, ["/sbin/init", "/srv/httpd", "/srv/helper", "/bin/sh"]);
+    assert_eq!(found.reasons[0].now, "/srv/helper > /bin/sh");
+    assert_eq!(found.depth, Some((1.9, 8.4)));
+}
+
+#[test]
+fn two_sensors_over_the_threshold_are_high_and_fence_the_subtree() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let outcomes = attack(&mut policy);
+    let decision = &made(&outcomes)[0];
+    assert_eq!(decision.target, Target::Tree { cookie: 30 });
+    assert_eq!(decision.action, DecisionAction::Isolate);
+    assert!(!decision.shadow && decision.until.boot_ns == (101 + 600) * SECOND);
+    let gate = Destination { net: "10.0.8.2/32".parse().unwrap(), ports: vec![(5432, 5432)] };
+    assert_eq!(decision.allowed, [gate], "what the frozen baseline holds stays allowed");
+    for kind in [FindingType::ExecNovel, FindingType::EgressNovel] {
+        let found = finding(&policy, kind);
+        assert_eq!(found.severity, Severity::High);
+        assert_eq!(found.decisions, [decision.number]);
+        assert_eq!(found.happened, ["exec sh", "connect 203.0.113.7:4444/tcp"]);
+        assert!(
+            found.reasons.iter().any(|reason| reason.now.contains("process and flow agree")),
+            "{:?}",
+            found.reasons
+        );
+    }
+    assert_eq!(decision.finding, Some(finding(&policy, FindingType::ExecNovel).id));
+}
+
+#[test]
+fn monitoring_only_counts() {
+    let outcomes = attack(&mut policy_in(Mode::Monitoring));
+    assert!(made(&outcomes).iter().all(|decision| decision.shadow));
+    assert_eq!(made(&outcomes).len(), 1);
+}
+
+#[test]
+fn learning_speaks_of_nothing_but_code_in_memory() {
+    let mut policy = policy_in(Mode::Learning);
+    assert!(attack(&mut policy).is_empty());
+    assert_eq!(policy.findings().count(), 0);
+    let memory = process(40, "memfd:x", &[20, 10, 1]);
+    let fact = Some(Fact::MemoryExec { exe: "memfd:x".into() });
+    policy.on_event(
+        &exec_bits(100, &memory, "/srv/helper", EXEC_MEMORY),
+        Some(&verdict(40, 0.0, 20.0, fact)),
+        &HEALTHY,
+    );
+    let found = finding(&policy, FindingType::MemoryExec);
+    assert_eq!((found.severity, found.mode), (Severity::Medium, Mode::Learning));
+}
+
+#[test]
+fn nothing_is_denied_when_one_condition_is_missing() {
+    let with = |change: &dyn Fn(&mut Verdict), known: &Known| {
+        let mut policy = policy_in(Mode::Enforcing);
+        policy.on_event(&exec(100, &shell(), "/srv/helper"), Some(&verdict(30, 8.0, 10.0, edge())), &HEALTHY);
+        let mut second = verdict(30, 16.0, 20.0, place());
+        change(&mut second);
+        let outcomes = policy.on_event(&connect(101, &shell(), "203.0.113.7:4444"), Some(&second), known);
+        (made(&outcomes).len(), outcomes)
+    };
+    assert_eq!(with(&|_| (), &HEALTHY).0, 1, "with all of them it is");
+    assert_eq!(with(&|v| v.complete = false, &HEALTHY).0, 0, "evidence was lost");
+    assert_eq!(with(&|v| v.episode.over_threshold = false, &HEALTHY).0, 0, "below the threshold");
+    assert_eq!(with(&|v| v.episode.forest_sum = 0.0, &HEALTHY).0, 0, "the forest does not agree");
+    let (none, outcomes) = with(&|_| (), &Known { healthy: false });
+    assert_eq!(none, 0, "the model is not healthy");
+    let said = |outcome: &Outcome| matches!(outcome, Outcome::Audit(entry) if entry.text.contains("not trained"));
+    assert!(outcomes.iter().any(said), "and the audit says so: {outcomes:?}");
+}
+
+#[test]
+fn sequences_alone_deny_nothing() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let mut all = Vec::new();
+    for second in 100..110 {
+        let window = model::event::Window {
+            tid: 1,
+            why: 1,
+            missed: 0,
+            start_boot_ns: 0,
+            errors: 0,
+            permission_errors: 0,
+            read_bytes: 0,
+            write_bytes: 0,
+            class: Default::default(),
+            novel_trigrams: vec![],
+            trace: vec![1],
+        };
+        let event = Event { at: at(second), process: process(20, "/srv/helper", &[10, 1]), body: Body::Window(window) };
+        all.extend(policy.on_event(&event, Some(&verdict(20, 40.0, 0.0, None)), &HEALTHY));
+    }
+    assert_eq!(finding(&policy, FindingType::Sequence).severity, Severity::Medium, "one sensor is never High");
+    assert!(made(&all).is_empty(), "without a never-seen exec edge or destination");
+}
+
+#[test]
+fn without_an_exec_edge_only_that_process_to_that_destination() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let main = process(10, "/srv/httpd", &[1]);
+    let outcomes =
+        policy.on_event(&connect(100, &main, "203.0.113.7:4444"), Some(&verdict(10, 16.0, 20.0, place())), &HEALTHY);
+    let to = Destination { net: "203.0.113.7/32".parse().unwrap(), ports: vec![(4444, 4444)] };
+    assert_eq!(made(&outcomes)[0].target, Target::TreeAddress { cookie: 10, to });
+}
+
+#[test]
+fn a_services_main_process_is_never_taken_out_automatically() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let main = process(11, "/srv/httpd-new", &[1]);
+    let outcomes = policy.on_event(&exec(100, &main, "/sbin/init"), Some(&verdict(11, 16.0, 20.0, edge())), &HEALTHY);
+    assert!(made(&outcomes).is_empty());
+    assert!(outcomes.iter().any(|o| matches!(o, Outcome::Audit(entry) if entry.text.contains("main process"))));
+}
+
+#[test]
+fn a_protected_process_below_the_target_refuses_it() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let mut runtime = (*process(50, "/usr/bin/containerd-shim", &[30, 20, 10, 1])).clone();
+    runtime.uid = 0;
+    policy.note(&exec(90, &Arc::new(runtime), "?"));
+    let outcomes = attack(&mut policy);
+    assert!(made(&outcomes).is_empty());
+    assert!(outcomes.iter().any(|o| matches!(o, Outcome::Audit(entry) if entry.text.contains("container runtime"))));
+}
+
+#[test]
+fn more_of_the_same_makes_no_second_decision() {
+    let mut policy = policy_in(Mode::Enforcing);
+    attack(&mut policy);
+    let child = process(31, "/usr/bin/curl", &[30, 20, 10, 1]);
+    let again = policy.on_event(&exec(102, &child, "/bin/sh"), Some(&verdict(30, 16.0, 30.0, edge())), &HEALTHY);
+    assert!(made(&again).is_empty());
+    let other_episode =
+        policy.on_event(&exec(103, &child, "/bin/sh"), Some(&verdict(31, 16.0, 30.0, edge())), &HEALTHY);
+    assert!(made(&other_episode).is_empty(), "the tree above is denied already");
+}
+
+#[test]
+fn denials_count_but_our_own_do_not_corroborate() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let mut lone = verdict(30, 20.0, 10.0, edge());
+    lone.episode.over_threshold = true;
+    let number = made(&policy.on_event(&exec(100, &shell(), "/srv/helper"), Some(&lone), &HEALTHY))[0].number;
+    policy.on_event(&deny(101, &shell(), number), None, &HEALTHY);
+    let found = finding(&policy, FindingType::ExecNovel);
+    assert_eq!((found.denied, found.severity), (1, Severity::Medium));
+    let by_ada = Proposal {
+        target: Target::Tree { cookie: 30 },
+        action: DecisionAction::DenyConnect,
+        shadow: false,
+        allowed: vec![],
+        author: Author::Operator("ada".to_owned()),
+        finding: None,
+        reason: "looks bad".to_owned(),
+        workload: None,
+        ttl_ns: 60 * SECOND,
+    };
+    let ordered = made(&policy.add_decision(by_ada, at(102)).unwrap())[0].number;
+    policy.on_event(&deny(103, &shell(), ordered), None, &HEALTHY);
+    assert_eq!(finding(&policy, FindingType::ExecNovel).severity, Severity::High);
+}
+
+#[test]
+fn what_happened_stops_at_the_first_denial() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let number = made(&attack(&mut policy))[0].number;
+    policy.on_event(&deny(102, &shell(), number), None, &HEALTHY);
+    policy.on_event(&connect(103, &shell(), "203.0.113.9:80"), Some(&verdict(30, 16.0, 20.0, place())), &HEALTHY);
+    assert_eq!(finding(&policy, FindingType::ExecNovel).happened.len(), 2);
+}
+
+#[test]
+fn a_closed_episode_closes_its_findings_and_a_new_one_has_another_id() {
+    let mut policy = policy_in(Mode::Monitoring);
+    attack(&mut policy);
+    let first = finding(&policy, FindingType::ExecNovel);
+    let closed = policy.on_tick(at(500), &[verdict(30, 0.0, 0.0, None).episode]);
+    let ended =
+        closed.iter().filter(|o| matches!(o, Outcome::Finding(Change::Closed, f) if f.state == FindingState::Closed));
+    assert_eq!(ended.count(), 2);
+    let mut later = verdict(30, 8.0, 10.0, edge());
+    later.episode.started = at(600);
+    policy.on_event(&exec(600, &shell(), "/srv/helper"), Some(&later), &HEALTHY);
+    assert_ne!(finding(&policy, FindingType::ExecNovel).id, first.id);
+}
+
+#[test]
+fn the_same_events_give_the_same_ids() {
+    let run = || {
+        let mut policy = policy_in(Mode::Enforcing);
+        attack(&mut policy)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn leaving_enforcing_undoes_automatic_denials() {
+    let mut policy = policy_in(Mode::Enforcing);
+    attack(&mut policy);
+    assert_eq!(policy.live(at(102)).len(), 1);
+    let back = ModeRequest {
+        workload: WEB.into(),
+        mode: Mode::Monitoring,
+        author: Author::Operator("ada".to_owned()),
+        reason: "calm".to_owned(),
+        expires_ns: None,
+        force: false,
+    };
+    policy.set_mode(back, &Readiness::default(), at(103)).unwrap();
+    assert!(policy.live(at(103)).is_empty());
+}
+
+#[test]
+fn readiness_says_what_is_missing() {
+    let policy = policy_in(Mode::Learning);
+    let config = policy.config();
+    let day = 86_400;
+    let summary = WorkloadSummary {
+        windows: 300,
+        lossy: 0,
+        execs: 20,
+        flows: 5,
+        exes: 2,
+        exec_edges: 3,
+        destinations: 1,
+        trigrams: 40,
+        first_seen: at(0),
+        last_seen: at(10 * day),
+        last_new: at(10 * day - 180),
+        singleton_share: 0.0,
+        overflow: 0,
+        frozen: false,
+    };
+    let early = policy.readiness(&WEB.into(), &summary, 0.0, at(10 * day));
+    assert!(!early.ready);
+    assert_eq!(early.reasons, ["new fact 3 min ago; wait 7.0 d"]);
+    let later = at(10 * day + config.quiet_seconds);
+    assert!(policy.readiness(&WEB.into(), &summary, 0.0, later).ready);
+    let lossy = policy.readiness(&WEB.into(), &summary, 0.02, later);
+    assert!(!lossy.ready && lossy.flags.partial && lossy.reasons[0].contains("2.00 %"), "{:?}", lossy.reasons);
+    let quiet = WorkloadSummary { windows: 3, execs: 1, ..summary };
+    assert!(!policy.readiness(&WEB.into(), &quiet, 0.0, later).ready);
+    let much_later = policy.readiness(&WEB.into(), &quiet, 0.0, at(40 * day));
+    assert!(much_later.ready && much_later.flags.too_quiet, "{much_later:?}");
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("stockade.db")).unwrap();
+    (directory, store)
+}
+
+#[test]
+fn the_audit_row_is_there_before_the_kernel_entry() {
+    let (_directory, mut store) = store();
+    let path = store.path().to_owned();
+    let mut policy = policy_in(Mode::Enforcing);
+    let outcomes = attack(&mut policy);
+    let mut rows_at_entry = None;
+    let mut apply = |live: &[Decision], _: u64| {
+        let other = rusqlite::Connection::open(&path).unwrap();
+        let rows: i64 =
+            other.query_row("SELECT count(*) FROM audit WHERE what = 'decision made'", [], |row| row.get(0)).unwrap();
+        rows_at_entry = Some((live.len(), rows));
+        Ok(())
+    };
+    let done = commit(&mut policy, outcomes, &mut store, &mut apply, at(101));
+    assert_eq!(rows_at_entry, Some((1, 1)));
+    assert!(done.applied && done.store_errors == 0);
+}
+
+#[test]
+fn a_store_that_fails_means_no_entry_but_a_finding() {
+    let (_directory, mut store) = store();
+    let mut policy = policy_in(Mode::Enforcing);
+    let outcomes = attack(&mut policy);
+    store.refuse_writes(true);
+    let mut entries = 0;
+    let done = commit(
+        &mut policy,
+        outcomes,
+        &mut store,
+        &mut |live, _| {
+            entries += live.len();
+            Ok(())
+        },
+        at(101),
+    );
+    assert_eq!(entries, 0, "nothing reached the kernel");
+    assert!(policy.live(at(101)).is_empty() && made(&done.told).is_empty());
+    assert!(done.told.iter().any(|o| matches!(o, Outcome::Finding(_, f) if f.kind == FindingType::Agent)));
+}
+
+#[test]
+fn releases_wait_for_nothing() {
+    let (_directory, mut store) = store();
+    let mut policy = policy_in(Mode::Enforcing);
+    let outcomes = attack(&mut policy);
+    commit(&mut policy, outcomes, &mut store, &mut |_, _| Ok(()), at(101));
+    store.refuse_writes(true);
+    let number = policy.live(at(102))[0].number;
+    let released = policy.release(number, "ada", "benign", at(102)).unwrap();
+    let mut left = None;
+    commit(
+        &mut policy,
+        released,
+        &mut store,
+        &mut |live, _| {
+            left = Some(live.len());
+            Ok(())
+        },
+        at(102),
+    );
+    assert_eq!(left, Some(0), "the kernel was told although the store is broken");
+}
+
+#[test]
+fn what_the_kernel_refuses_is_not_shown_as_in_force() {
+    let (_directory, mut store) = store();
+    let mut policy = policy_in(Mode::Enforcing);
+    let outcomes = attack(&mut policy);
+    let mut refuse =
+        |live: &[Decision], _: u64| if live.is_empty() { Ok(()) } else { Err("deny_tree is full".to_owned()) };
+    let done = commit(&mut policy, outcomes, &mut store, &mut refuse, at(101));
+    assert!(policy.live(at(101)).is_empty());
+    let agent = done.told.iter().find_map(|o| match o {
+        Outcome::Finding(_, finding) if finding.kind == FindingType::Agent => Some(finding.title.clone()),
+        _ => None,
+    });
+    assert!(agent.is_some_and(|title| title.contains("deny_tree is full")));
+    assert_eq!(store.decisions(10).unwrap()[0].state, DecisionState::Lapsed, "the store knows that it never was");
+}
+
+#[test]
+fn a_restart_continues_where_it_stopped() {
+    let (_directory, mut store) = store();
+    let mut policy = policy_in(Mode::Enforcing);
+    let rows: Vec<ModeRow> = policy.modes().rows().cloned().collect();
+    for row in &rows {
+        store.save_mode(row).unwrap();
+    }
+    let outcomes = attack(&mut policy);
+    commit(&mut policy, outcomes, &mut store, &mut |_, _| Ok(()), at(101));
+    store.save_snapshot(b"model", &policy.state(), "boot-1", at(101)).unwrap();
+    let saved = store.snapshot(0).unwrap();
+    let state = store.policy_state(saved.as_ref()).unwrap();
+    assert_eq!(state, policy.state());
+    let mut restarted = Policy::new(
+        Config::default(),
+        "web-014".into(),
+        Protected::new(4242),
+        state,
+        store.modes().unwrap(),
+        store.decisions_to_restore().unwrap(),
+    );
+    assert_eq!(restarted.modes(), policy.modes());
+    assert_eq!(restarted.decisions(), policy.decisions());
+    let next = connect(110, &shell(), "203.0.113.8:443");
+    let verdict = verdict(30, 17.123_456_789_012_345, 21.1, place());
+    assert_eq!(restarted.on_event(&next, Some(&verdict), &HEALTHY), policy.on_event(&next, Some(&verdict), &HEALTHY));
+    assert_eq!(restarted.state(), policy.state());
+}
+
+#[test]
+fn a_reboot_ends_decisions_and_findings_of_processes_that_are_gone() {
+    let mut policy = policy_in(Mode::Enforcing);
+    attack(&mut policy);
+    let now = Time { unix_ns: at(200).unix_ns, boot_ns: SECOND };
+    policy.on_reboot(now);
+    assert!(policy.live(now).is_empty());
+    assert_eq!(policy.findings().count(), 0);
+    assert_eq!(policy.modes().of(WEB), Mode::Enforcing);
+}

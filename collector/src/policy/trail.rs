@@ -15,6 +15,10 @@ use crate::finding::ProcessSummary;
 pub const MAX_DEEDS: usize = 16;
 /// Subtrees followed at once.
 pub const MAX_TRAILS: usize = 4_096;
+/// As in the model: an episode closes after five minutes without evidence, on the boot clock.
+const QUIET_NS: u64 = 300 * 1_000_000_000;
+/// An episode that the model forgot early (it holds 4,096) is over at the latest now.
+const LONGEST_NS: u64 = 25 * 3_600 * 1_000_000_000;
 /// Processes remembered by name.
 const MAX_PROCESSES: usize = 65_536;
 /// Ended processes remembered by name: children outlive their parents.
@@ -31,6 +35,8 @@ pub struct Trail {
     pub started: Time,
     /// Last evidence.
     pub last: Time,
+    /// The model keeps the episode and will say when it closes. Not so for a novelty that is hardly a surprise.
+    pub kept: bool,
     /// Sensors that gave evidence.
     pub sensors: BTreeSet<Sensor>,
     /// The process that made the first never-seen exec edge.
@@ -53,6 +59,7 @@ impl Trail {
             workload: event.process.workload.clone(),
             started: verdict.episode.started,
             last: event.at,
+            kept: false,
             sensors: BTreeSet::new(),
             culprit: None,
             reached: None,
@@ -64,7 +71,10 @@ impl Trail {
 
     /// Adds what an event says.
     pub fn follow(&mut self, event: &Event, verdict: &Verdict, judged: bool) {
-        self.last = event.at;
+        if !self.kept && verdict.episode.evidence > 0 {
+            self.kept = true;
+            self.started = verdict.episode.started;
+        }
         self.complete &= verdict.complete;
         if let Some(deed) = evidence::deed(event)
             && !self.denied
@@ -76,7 +86,13 @@ impl Trail {
         if !judged {
             return;
         }
-        self.sensors.extend(evidence::sensor(event, verdict));
+        if evidence::novel(verdict).next().is_some() {
+            self.last = event.at;
+        }
+        if let Some(sensor) = evidence::sensor(event, verdict) {
+            self.last = event.at;
+            self.sensors.insert(sensor);
+        }
         if self.culprit.is_none() && evidence::is_novel_exec(event, verdict) {
             self.culprit = Some(event.process.clone());
         }
@@ -85,6 +101,12 @@ impl Trail {
         {
             self.reached = Some((event.process.clone(), to));
         }
+    }
+
+    /// Whether it is over although the model does not say so: it was never kept there and has been quiet for as long.
+    pub fn is_over(&self, at: Time) -> bool {
+        let quiet = at.boot_ns.saturating_sub(self.last.boot_ns);
+        quiet >= if self.kept { LONGEST_NS } else { QUIET_NS }
     }
 
     /// A fact of class A (exec edge, destination) that the frozen baseline does not hold.
