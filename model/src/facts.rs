@@ -18,7 +18,7 @@ use crate::names;
 
 /// Something that can be new. `Display` says it by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "fact")]
+#[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the fields are named as in the events")]
 pub enum Fact {
     /// One program started another.

@@ -10,6 +10,7 @@ mod offsets;
 mod pins;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -215,6 +216,21 @@ impl Kernel {
     /// When there is no such map, or it was taken before.
     pub fn take(&mut self, name: &'static str) -> Result<Map, LoadError> {
         self.ebpf.take_map(name).ok_or(LoadError::NoMap(name))
+    }
+
+    /// Another handle to a map, for a stage that writes it on its own.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such map.
+    pub fn duplicate(&self, name: &'static str) -> Result<Map, LoadError> {
+        let missing = || LoadError::NoMap(name);
+        let data = match self.ebpf.map(name).ok_or_else(missing)? {
+            Map::Array(data) | Map::HashMap(data) | Map::LpmTrie(data) | Map::PerCpuArray(data) => data,
+            _ => return Err(missing()),
+        };
+        let fd = data.fd().as_fd().try_clone_to_owned().map_err(|_| missing())?;
+        MapData::from_fd(fd).and_then(Map::from_map_data).map_err(|_| missing())
     }
 
     /// What every program counted on every CPU.
