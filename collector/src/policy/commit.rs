@@ -6,6 +6,10 @@ use super::{DecisionChange, Entry, Outcome, Policy};
 use crate::decision::{Author, Decision, DecisionState};
 use crate::store::Store;
 
+/// Makes the kernel's entries equal to the live decisions that it is given, at a boot time in nanoseconds; its error is one
+/// sentence.
+pub type Apply<'a> = &'a mut dyn FnMut(&[Decision], u64) -> Result<(), String>;
+
 /// What became of the outcomes.
 #[derive(Debug, Default)]
 pub struct Committed {
@@ -17,18 +21,11 @@ pub struct Committed {
     pub store_errors: u32,
 }
 
-/// Writes the outcomes to the store and the kernel. `apply` makes the kernel's entries equal to the live decisions it is
-/// given, at a boot time in nanoseconds; its error is one sentence.
+/// Writes the outcomes to the store and the kernel.
 ///
 /// An automatic decision whose audit row cannot be written is taken back and never reaches the kernel. So is one that the
 /// kernel's tables refuse. What ends a decision waits for nothing: not for the store, and not for another decision.
-pub fn commit(
-    policy: &mut Policy,
-    outcomes: Vec<Outcome>,
-    store: &mut Store,
-    apply: &mut dyn FnMut(&[Decision], u64) -> Result<(), String>,
-    at: Time,
-) -> Committed {
+pub fn commit(policy: &mut Policy, outcomes: Vec<Outcome>, store: &mut Store, apply: Apply, at: Time) -> Committed {
     let mut done = Committed::default();
     let changes = |outcome: &Outcome, wanted: DecisionChange| matches!(outcome, Outcome::Decision(change, _) if *change == wanted);
     let ends = outcomes.iter().any(|outcome| changes(outcome, DecisionChange::Ended));
@@ -74,13 +71,7 @@ pub fn commit(
     done
 }
 
-fn apply_or_report(
-    policy: &mut Policy,
-    live: &[Decision],
-    apply: &mut dyn FnMut(&[Decision], u64) -> Result<(), String>,
-    at: Time,
-    done: &mut Committed,
-) {
+fn apply_or_report(policy: &mut Policy, live: &[Decision], apply: Apply, at: Time, done: &mut Committed) {
     match apply(live, at.boot_ns) {
         Ok(()) => done.applied = true,
         Err(error) => {

@@ -39,7 +39,7 @@ impl Policy {
         }
         if let Target::Tree { cookie } = target
             && let Some(number) = self.decisions.covering(cookie, &ancestors, shadow, event.at)
-            && !self.decisions.get(number).is_some_and(|decision| decision.target == target)
+            && self.decisions.get(number).is_none_or(|decision| decision.target != target)
         {
             return self.attach(anchor, number);
         }

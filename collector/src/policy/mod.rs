@@ -12,6 +12,7 @@ mod knowledge;
 pub mod mode;
 pub mod protect;
 pub mod readiness;
+mod requests;
 mod trail;
 
 use std::collections::BTreeMap;
@@ -24,12 +25,12 @@ use uuid::Uuid;
 
 use budget::Budget;
 pub(crate) use commit::audit_entry;
-pub use commit::{Committed, commit};
+pub use commit::{Apply, Committed, commit};
 pub use config::Config;
-use decision::{Booked, DecisionError, Decisions, Proposal};
+use decision::Decisions;
 use finding::{Change, Findings, Scene};
 pub use knowledge::{Knowledge, gates};
-use mode::{Mode, ModeError, ModeRequest, ModeRow, Modes};
+use mode::{Mode, ModeRow, Modes};
 use protect::Protected;
 use readiness::{Circumstances, Readiness};
 use trail::{MAX_TRAILS, Names, Trail};
@@ -150,7 +151,8 @@ impl Policy {
         }
     }
 
-    /// Remembers who an event is about; true when its process joined the protected set just now.
+    /// Remembers who an event is about; true when its process joined the protected set just now, so that the kernel has to
+    /// be told. Calling it before [`Policy::on_event`] for the same event does no harm.
     pub fn note(&mut self, event: &Event) -> bool {
         self.names.note(event);
         match event.body {
@@ -314,101 +316,6 @@ impl Policy {
             outcomes.extend(self.end_episode(anchor, at));
         }
         outcomes
-    }
-
-    /// Changes a workload's mode.
-    ///
-    /// # Errors
-    ///
-    /// A [`ModeError`] that says what has to be done first.
-    pub fn set_mode(
-        &mut self,
-        request: ModeRequest,
-        readiness: &Readiness,
-        at: Time,
-    ) -> Result<Vec<Outcome>, ModeError> {
-        let row = self.modes.set(request, readiness, at)?;
-        let mut outcomes = vec![Outcome::Mode(row.clone())];
-        if row.mode < Mode::Enforcing {
-            outcomes.extend(self.release_automatic(&row, at));
-        }
-        Ok(outcomes)
-    }
-
-    /// Leaving enforcing undoes what was denied automatically because of it.
-    fn release_automatic(&mut self, row: &ModeRow, at: Time) -> Vec<Outcome> {
-        let numbers: Vec<u64> = self
-            .decisions
-            .live(at)
-            .into_iter()
-            .filter(|d| d.author == Author::Automatic && !d.shadow && d.workload.as_ref() == Some(&row.workload))
-            .map(|d| d.number)
-            .collect();
-        let why = format!("{} went to {}", row.workload, row.mode);
-        let release = |number| self.decisions.release(number, "mode", &why, at).ok();
-        numbers.into_iter().filter_map(release).map(|d| Outcome::Decision(DecisionChange::Ended, d)).collect()
-    }
-
-    /// Confirms a mode that would fall back.
-    ///
-    /// # Errors
-    ///
-    /// When nothing waits for confirmation.
-    pub fn confirm_mode(&mut self, workload: &str, author: Author) -> Result<Vec<Outcome>, ModeError> {
-        Ok(vec![Outcome::Mode(self.modes.confirm(workload, author)?)])
-    }
-
-    /// Makes a person's decision.
-    ///
-    /// # Errors
-    ///
-    /// A [`DecisionError`], e.g. because the target is protected.
-    pub fn add_decision(&mut self, proposal: Proposal, at: Time) -> Result<Vec<Outcome>, DecisionError> {
-        Ok(match self.decisions.book(proposal, &self.protected, &self.config, at)? {
-            Booked::New(decision) => vec![Outcome::Decision(DecisionChange::Made, decision)],
-            Booked::Extended(decision) => vec![Outcome::Decision(DecisionChange::Extended, decision)],
-            Booked::Covered(_) => Vec::new(),
-        })
-    }
-
-    /// Undoes a decision.
-    ///
-    /// # Errors
-    ///
-    /// When it is not in force.
-    pub fn release(&mut self, number: u64, who: &str, why: &str, at: Time) -> Result<Vec<Outcome>, DecisionError> {
-        let decision = self.decisions.release(number, who, why, at)?;
-        Ok(vec![Outcome::Decision(DecisionChange::Ended, decision)])
-    }
-
-    /// Undoes every live decision, or only the automatic ones.
-    pub fn release_all(&mut self, automatic_only: bool, who: &str, why: &str, at: Time) -> Vec<Outcome> {
-        let chosen = |d: &Decision| !automatic_only || d.author == Author::Automatic;
-        let numbers: Vec<u64> = self.decisions.live(at).iter().filter(|d| chosen(d)).map(|d| d.number).collect();
-        numbers.into_iter().filter_map(|number| self.release(number, who, why, at).ok()).flatten().collect()
-    }
-
-    /// Moves a deadline.
-    ///
-    /// # Errors
-    ///
-    /// When the decision is not in force or the deadline is out of bounds.
-    pub fn extend(&mut self, number: u64, ttl_ns: u64, at: Time) -> Result<Vec<Outcome>, DecisionError> {
-        let decision = self.decisions.extend(number, ttl_ns, &self.config, at)?;
-        Ok(vec![Outcome::Decision(DecisionChange::Extended, decision)])
-    }
-
-    /// Closes a finding by a person's word.
-    pub fn close_finding(&mut self, id: Uuid, who: &str, why: &str, at: Time) -> Vec<Outcome> {
-        let Some(finding) = self.findings.close(id, at) else { return Vec::new() };
-        let entry = Entry {
-            at,
-            author: Author::Operator(who.to_owned()),
-            what: "finding closed".to_owned(),
-            subject: finding.short(),
-            text: why.to_owned(),
-        };
-        vec![Outcome::Finding(Change::Closed, finding), Outcome::Audit(entry)]
     }
 
     /// Reports something about the agent itself: `subject` is a short stable word, told once while it lasts.
