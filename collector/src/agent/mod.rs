@@ -1,4 +1,250 @@
 //! Wires the stages together: threads, bounded queues, start and ordered shutdown.
+//!
+//! ```text
+//! ring thread ─► inbox (requests, ctrl, bulk) ─► judge thread ─► sinks' threads
+//!                  ▲
+//! tokio: socket ───┘
+//! ```
 
+mod answers;
+pub mod chain;
 pub mod inbox;
+mod judge;
 pub mod rows;
+mod take_in;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, oneshot};
+
+pub use answers::host_name;
+use chain::Chain;
+use inbox::{Inbox, Item, Lane};
+use judge::{Judge, TICK, Taken};
+
+use crate::api::protocol::{ApiError, ErrorCode, Request, WatchItem};
+use crate::api::server::{Backend, Caller, serve};
+use crate::config::{Config, OnExit};
+use crate::enforce::{Enforcer, KernelEnforcer, KernelMaps};
+use crate::enrich::Enricher;
+use crate::enrich::clock::{Clock, boot_now};
+use crate::enrich::surroundings::{Live, Noting};
+use crate::ledger::Reconciliation;
+use crate::loader::{Kernel, KernelOptions, mount_of_cgroup2};
+use crate::policy::protect::{Protected, ProtectedAddress, gateways, resolvers};
+use crate::policy::{Policy, State};
+use crate::record::{Info, Note, Recorder};
+use crate::ring::{RingSink, Rings};
+use crate::sinks::Fanout;
+use crate::store::Store;
+
+/// Items that a slow watcher may be behind before it misses some.
+const WATCH_BOUND: usize = 4_096;
+/// How long sinks may take to send what they hold at the end.
+const SINK_PATIENCE: Duration = Duration::from_secs(10);
+
+struct Question {
+    caller: Caller,
+    request: Request,
+    answer: oneshot::Sender<Result<Value, ApiError>>,
+}
+
+type Box_ = Inbox<Taken, Question>;
+
+struct IntoInbox(Arc<Box_>);
+
+impl RingSink for IntoInbox {
+    fn take(&mut self, lane: Lane, bytes: &[u8]) -> bool {
+        self.0.push(lane, Taken { bytes: bytes.to_vec() })
+    }
+
+    fn bulk_must_wait(&self) -> bool {
+        self.0.bulk_is_full()
+    }
+}
+
+struct Socket {
+    inbox: Arc<Box_>,
+    watchers: broadcast::Sender<WatchItem>,
+}
+
+impl Backend for Socket {
+    fn answer(&self, caller: Caller, request: Request) -> Result<Value, ApiError> {
+        let gone = || ApiError::new(ErrorCode::Failed, "the agent is stopping, or too many requests wait");
+        let (answer, waiting) = oneshot::channel();
+        self.inbox.request(Question { caller, request, answer }).map_err(|_| gone())?;
+        waiting.blocking_recv().map_err(|_| gone())?
+    }
+
+    fn watch(&self) -> broadcast::Receiver<WatchItem> {
+        self.watchers.subscribe()
+    }
+}
+
+/// Runs the agent until it is told to stop (SIGTERM, SIGINT). Returns the ledger.
+///
+/// # Errors
+///
+/// When it cannot start: no kernel programs, no state directory, another agent on the socket.
+pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut kernel = Kernel::load(&options_of(&config))?;
+    let (ctrl, bulk) = kernel.take_rings()?;
+    let (watchers, _) = broadcast::channel(WATCH_BOUND);
+    let mut judge = assemble(config, kernel, watchers.clone())?;
+    take_in::processes(&mut judge);
+
+    let inbox = Arc::new(Box_::default());
+    let rings = Rings::start(ctrl, bulk, IntoInbox(inbox.clone())).context("cannot start the ring thread")?;
+    let socket_path = judge.config.agent.socket.clone();
+    let on_exit = judge.config.agent.on_exit;
+    let backend = Arc::new(Socket { inbox: inbox.clone(), watchers });
+    let (fail, failed) = oneshot::channel();
+    let path = socket_path.clone();
+    runtime.spawn(async move {
+        if let Err(error) = serve(&path, backend).await {
+            let _ = fail.send(error);
+        }
+    });
+    let judging = std::thread::Builder::new().name("judge".to_owned()).spawn({
+        let inbox = inbox.clone();
+        move || {
+            work(&mut judge, &inbox);
+            judge
+        }
+    })?;
+    tracing::info!("running");
+    let stopped = runtime.block_on(wait_for_the_end(failed));
+
+    // In the order of the flow: no new records, then none waiting, then what was learnt is kept, then the sinks.
+    rings.finish();
+    inbox.close();
+    let Ok(mut judge) = judging.join() else { anyhow::bail!("the judge thread panicked; see the log above") };
+    judge.keep_snapshot();
+    if on_exit == OnExit::Release {
+        judge.enforcer.disarm()?;
+    }
+    let ledger = judge.reconcile();
+    if let Some(recorder) = judge.recorder.take() {
+        recorder.finish()?;
+    }
+    for late in judge.fanout.close(SINK_PATIENCE) {
+        tracing::warn!(sink = late, "did not finish in time; what it holds is lost unless it has a spool");
+    }
+    let _ = std::fs::remove_file(&socket_path);
+    stopped?;
+    Ok(ledger)
+}
+
+fn work(judge: &mut Judge, inbox: &Box_) {
+    loop {
+        match inbox.take(TICK) {
+            Item::Record(lane, taken) => judge.take(lane, &taken),
+            Item::Request(Question { caller, request, answer }) => {
+                // A client that did not wait is no reason to stop.
+                let _ = answer.send(judge.answer(&caller, request));
+            }
+            Item::Idle => judge.pass_time(),
+            Item::End => return,
+        }
+    }
+}
+
+async fn wait_for_the_end(failed: oneshot::Receiver<anyhow::Error>) -> anyhow::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        error = failed => error.map_or_else(|_| Ok(()), Err),
+    }
+}
+
+/// How the kernel side is to be loaded.
+pub fn options_of(config: &Config) -> KernelOptions {
+    KernelOptions {
+        scope: config.scope.cgroup.clone(),
+        cgroup_mount: mount_of_cgroup2(),
+        bpffs: Some(config.kernel.bpffs.clone()),
+        ctrl_bytes: config.kernel.ctrl_bytes,
+        bulk_bytes: config.kernel.bulk_bytes,
+        window_age: Duration::from_millis(config.kernel.window_age_ms),
+        skip_tgid: std::process::id(),
+    }
+}
+
+fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchItem>) -> anyhow::Result<Judge> {
+    let directory = &config.agent.state_dir;
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory, private).with_context(|| format!("cannot protect {}", directory.display()))?;
+    let store = Store::open(&config.store())?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let host: Arc<str> = host_name().into();
+
+    let (model, state, same_boot) = restore(&config, &store, &boot)?;
+    let policy = Policy::new(
+        config.policy.clone(),
+        host.clone(),
+        protected(&config),
+        state,
+        store.modes()?,
+        store.decisions_to_restore()?,
+    );
+    let now = Clock::now();
+    let clock =
+        if config.agent.clock_factor == 1.0 { now } else { now.with_factor(now.boot_ns, config.agent.clock_factor) };
+    let chain = Chain::new(Enricher::new(clock, Noting::new(Live::new())), model, policy);
+    let enforcer = KernelEnforcer::new(KernelMaps::of(&kernel)?)?;
+    let fanout = Fanout::start(config.sinks.clone(), host)?;
+    let record = config.agent.record.clone();
+    let seed = config.model.seed;
+    let mut judge = Judge::new(config, chain, store, Box::new(enforcer), kernel, fanout, watchers, boot);
+    if let Some(path) = record {
+        judge.recorder = Some(begin_recording(&path, clock, seed)?);
+    }
+    let at = judge.now();
+    let outcomes = if same_boot { Vec::new() } else { judge.chain.policy.on_reboot(at) };
+    judge.carry_out(outcomes, at);
+    // Decisions that are still in force are put back: an agent that was killed left them in the kernel, but not in us.
+    let live = judge.chain.policy.live(at);
+    judge.enforcer.apply(&live, at.boot_ns)?;
+    Ok(judge)
+}
+
+fn restore(config: &Config, store: &Store, boot: &str) -> anyhow::Result<(model::Model, State, bool)> {
+    for age in 0..2 {
+        let Some(saved) = store.snapshot(age)? else { break };
+        match model::Model::restore(&saved.model) {
+            Ok(model) => return Ok((model, store.policy_state(Some(&saved))?, saved.boot == boot)),
+            Err(error) => tracing::error!(%error, age, "a model snapshot cannot be used; trying the one before it"),
+        }
+    }
+    Ok((model::Model::new(config.params())?, store.policy_state(None)?, true))
+}
+
+/// Who and what is never denied, besides what the policy finds by itself.
+fn protected(config: &Config) -> Protected {
+    let mut protected = Protected::new(std::process::id());
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    protected.add_addresses(resolvers(&read("/etc/resolv.conf")));
+    protected.add_addresses(gateways(&read("/proc/net/route")));
+    let named = config.policy.protected_addresses.iter();
+    protected.add_addresses(named.map(|net| ProtectedAddress { net: *net, port: None, why: "configured".to_owned() }));
+    protected
+}
+
+fn begin_recording(path: &Path, clock: Clock, seed: u64) -> anyhow::Result<judge::FileRecorder> {
+    let file = File::create(path).with_context(|| format!("cannot make the recording {}", path.display()))?;
+    let mut recorder = Recorder::new(BufWriter::new(file), &Info::of_this_host(clock))?;
+    recorder.note(&Note::Seed(seed))?;
+    recorder.note(&Note::Clock(clock))?;
+    tracing::info!(path = %path.display(), boot_ns = boot_now(), "recording");
+    Ok(recorder)
+}

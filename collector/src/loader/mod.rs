@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
-use collector_common::map::{Control, Lineage, RowKey, SEEN_BITS};
+use collector_common::map::{Control, DestinationKey, LINEAGE_PROTECTED, Lineage, RowKey, SEEN_BITS};
 use collector_common::stats::{Program, Stats};
 use thiserror::Error;
 
@@ -279,6 +279,50 @@ impl Kernel {
             return Ok(());
         }
         rows.insert(key, row, 0).map_err(|_| LoadError::NoMap("rows"))
+    }
+
+    /// Says that a cgroup belongs to a ready workload, or no longer does.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full.
+    pub fn mark_ready(&mut self, cgroup: u64, ready: bool) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("ready").ok_or(LoadError::NoMap("ready"))?;
+        let mut cgroups: HashMap<_, u64, u32> = HashMap::try_from(map).map_err(|_| LoadError::NoMap("ready"))?;
+        if ready {
+            return cgroups.insert(cgroup, 1, 0).map_err(|_| LoadError::NoMap("ready"));
+        }
+        let _ = cgroups.remove(&cgroup);
+        Ok(())
+    }
+
+    /// Says that a destination is normal for a row.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full.
+    pub fn know_destination(&mut self, key: DestinationKey) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("destinations").ok_or(LoadError::NoMap("destinations"))?;
+        let mut known: HashMap<_, DestinationKey, u8> =
+            HashMap::try_from(map).map_err(|_| LoadError::NoMap("destinations"))?;
+        known.insert(key, 1, 0).map_err(|_| LoadError::NoMap("destinations"))
+    }
+
+    /// Marks a process as one that is never denied, if it is still the same process.
+    ///
+    /// # Errors
+    ///
+    /// When the map is not there.
+    pub fn protect(&mut self, cookie: u64) -> Result<bool, LoadError> {
+        let map = self.ebpf.map_mut("lineage").ok_or(LoadError::NoMap("lineage"))?;
+        let mut entries: HashMap<_, u32, Lineage> = HashMap::try_from(map).map_err(|_| LoadError::NoMap("lineage"))?;
+        let tgid = collector_common::header::tgid_of(cookie);
+        let Ok(mut lineage) = entries.get(&tgid, 0) else { return Ok(false) };
+        if lineage.cookie != cookie {
+            return Ok(false);
+        }
+        lineage.flags |= LINEAGE_PROTECTED;
+        Ok(entries.insert(tgid, lineage, 0).is_ok())
     }
 
     /// Makes open windows look their row up again: call it after rows were filled and pointed at.

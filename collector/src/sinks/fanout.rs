@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{KINDS, Kind, Message, Opener, PerKind, Report, Sink, SinkConfig, SinkError};
 
@@ -27,7 +27,7 @@ pub struct FanoutError {
 }
 
 /// How a sink is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It is being opened.
@@ -43,7 +43,7 @@ pub enum State {
 }
 
 /// A sink, for `status`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SinkStatus {
     /// Type and target.
     pub name: String,

@@ -1,0 +1,66 @@
+//! Processes that are older than the agent: taken in from `/proc`, in user space and in the kernel's lineage map.
+
+use std::collections::HashMap;
+
+use collector_common::header::tgid_of;
+use collector_common::map::{ANCESTORS, LINEAGE_PRE_EXISTING, Lineage};
+use collector_common::process::Exec;
+
+use super::judge::Judge;
+
+/// Takes every running process in. What the kernel has stamped meanwhile is never replaced.
+pub fn processes(judge: &mut Judge) {
+    let old = judge.chain.enricher.surroundings_mut().inner_mut().take_in();
+    let parents: HashMap<u64, u64> = old.iter().map(|exec| (exec.header.cookie, exec.parent)).collect();
+    let mut taken = 0;
+    for exec in &old {
+        let lineage = lineage_of(exec, &parents);
+        match judge.kernel.take_in(tgid_of(exec.header.cookie), &lineage) {
+            Ok(entered) => taken += usize::from(entered),
+            Err(error) => {
+                tracing::error!(%error, "older processes cannot be denied by tree");
+                break;
+            }
+        }
+    }
+    for exec in old {
+        judge.take_in(exec);
+    }
+    let running: Vec<_> = judge.chain.enricher.table().running().map(|image| image.process.clone()).collect();
+    for process in running {
+        let event = model::event::Event {
+            at: judge.now(),
+            process,
+            body: model::event::Body::Fork(model::event::Fork { child: 0, clone_flags: 0 }),
+        };
+        judge.chain.policy.note(&event);
+    }
+    for cookie in judge.chain.policy.protected().protected_cookies() {
+        if let Err(error) = judge.kernel.protect(cookie) {
+            tracing::error!(%error, "a protected process could not be marked in the kernel");
+        }
+    }
+    tracing::info!(taken, "processes older than the agent were taken in");
+}
+
+fn lineage_of(exec: &Exec, parents: &HashMap<u64, u64>) -> Lineage {
+    let mut lineage = Lineage {
+        cookie: exec.header.cookie,
+        root: exec.header.cookie,
+        exe: exec.exe,
+        flags: LINEAGE_PRE_EXISTING,
+        ..Lineage::default()
+    };
+    let mut at = exec.parent;
+    let mut depth = 0;
+    while at != 0 && tgid_of(at) != 1 && depth < 64 {
+        if let Some(slot) = lineage.near.get_mut(depth) {
+            *slot = at;
+        }
+        lineage.root = at;
+        at = parents.get(&at).copied().unwrap_or(0);
+        depth += 1;
+    }
+    debug_assert!(lineage.near.len() == ANCESTORS);
+    lineage
+}
