@@ -1,5 +1,7 @@
 //! Reads a recorded file frame by frame, without privileges; what comes out goes through decode to policy like a ring's.
 
+pub mod run;
+
 use std::io::{self, Read};
 
 use collector_common::ABI;

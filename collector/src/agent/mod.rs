@@ -32,7 +32,7 @@ use judge::{Judge, TICK, Taken};
 use crate::api::protocol::{ApiError, ErrorCode, Request, WatchItem};
 use crate::api::server::{Backend, Caller, serve};
 use crate::config::{Config, OnExit};
-use crate::enforce::{Enforcer, KernelEnforcer, KernelMaps};
+use crate::enforce::{KernelEnforcer, KernelMaps};
 use crate::enrich::Enricher;
 use crate::enrich::clock::{Clock, boot_now};
 use crate::enrich::surroundings::{Live, Noting};

@@ -8,6 +8,8 @@ mod attach;
 pub mod btf;
 mod offsets;
 mod pins;
+pub mod probe;
+mod selfcheck;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -129,6 +131,7 @@ pub struct Kernel {
     attached: Vec<Attached>,
     missing: Vec<String>,
     pins: Option<Pins>,
+    scope: Option<PathBuf>,
     took: Duration,
 }
 
@@ -176,7 +179,7 @@ impl Kernel {
             })
             .transpose()?;
         let attached = attach::attach_all(&mut ebpf, &btf, cgroup.as_ref(), pins.as_ref());
-        Ok(Self { ebpf, attached, missing: offsets.missing, pins, took: began.elapsed() })
+        Ok(Self { ebpf, attached, missing: offsets.missing, pins, scope: options.scope.clone(), took: began.elapsed() })
     }
 
     /// What works and what is off.
@@ -192,6 +195,17 @@ impl Kernel {
     /// Where things are pinned.
     pub fn pins(&self) -> Option<&Pins> {
         self.pins.as_ref()
+    }
+
+    /// The cgroup that the programs are confined to.
+    pub fn scope(&self) -> Option<&Path> {
+        self.scope.as_deref()
+    }
+
+    /// What the kernel knows of a process.
+    pub fn lineage(&self, tgid: u32) -> Option<Lineage> {
+        let entries: HashMap<_, u32, Lineage> = HashMap::try_from(self.ebpf.map("lineage")?).ok()?;
+        entries.get(&tgid, 0).ok()
     }
 
     /// How long BTF, load and attach took.
@@ -394,7 +408,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// For callers that only have a path.
-pub fn default_bpffs() -> &'static Path {
-    Path::new(BPFFS)
+/// Programs of ours that are loaded in this kernel, whoever loaded them.
+pub fn own_programs() -> usize {
+    let is_ours = |name: &str| TABLE.iter().any(|row| row.program.len() > 7 && row.program.starts_with(name));
+    let loaded = aya::programs::loaded_programs().flatten();
+    // The kernel cuts names at fifteen bytes; names that others may have too (`exec`, `fork`) are not counted.
+    loaded.filter(|program| program.name_as_str().is_some_and(|name| name.len() > 7 && is_ours(name))).count()
+}
+
+/// Whether this kernel takes tracing programs at all.
+pub fn bpf_works() -> bool {
+    aya::sys::is_program_supported(aya::programs::ProgramType::RawTracePoint).unwrap_or(false)
 }

@@ -42,6 +42,11 @@ impl Pins {
         Self { directory: bpffs.join("stockade").join(format!("v{ABI}")) }
     }
 
+    /// Whether a BPF file system is mounted there.
+    pub fn is_mounted(bpffs: &Path) -> bool {
+        is_bpffs(bpffs).unwrap_or(false)
+    }
+
     /// The directory.
     pub fn directory(&self) -> &Path {
         &self.directory

@@ -1,0 +1,165 @@
+//! `stockade decisions`
+
+use clap::{Args, Subcommand};
+use ipnet::IpNet;
+
+use super::findings::name;
+use super::{Common, Exit, table};
+use crate::api::protocol::{NewDecision, Request};
+use crate::decision::{Author, Decision, DecisionAction, Destination, Target};
+use crate::enrich::clock::boot_now;
+
+/// What is denied.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Decisions in force.
+    List {
+        /// Those that ended too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Deny something, with a deadline.
+    Add(Add),
+    /// Undo a decision.
+    Release {
+        /// `D-…`.
+        name: String,
+        /// Why; kept in the audit.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// A new decision.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true).args(["tree", "cgroup", "to"]))]
+pub struct Add {
+    /// A process and all its descendants, by pid.
+    #[arg(long, value_name = "PID")]
+    tree: Option<u32>,
+    /// A cgroup and its descendants, by its directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tree", "to"])]
+    cgroup: Option<std::path::PathBuf>,
+    /// An address or prefix; with --tree only for that tree.
+    #[arg(long, value_name = "NET")]
+    to: Option<IpNet>,
+    /// Ports of --to: `443` or `8000-8080`; may be given up to four times.
+    #[arg(long = "port", value_name = "PORTS", requires = "to", value_parser = ports)]
+    ports: Vec<(u16, u16)>,
+    /// New connections only; sockets that are already open go on.
+    #[arg(long)]
+    connect_only: bool,
+    /// Only count what would be denied.
+    #[arg(long)]
+    dry_run: bool,
+    /// For how long: `90s`, `10m`, `4h`, `2d`.
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    ttl: u64,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    reason: String,
+}
+
+pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
+    let mut client = common.client()?;
+    match command {
+        Command::List { all } => {
+            let decisions: Vec<Decision> = client.ask(Request::Decisions { all })?;
+            list(common, &decisions)?;
+        }
+        Command::Add(add) => {
+            let new = NewDecision {
+                target: target(&add)?,
+                action: if add.connect_only { DecisionAction::DenyConnect } else { DecisionAction::Isolate },
+                shadow: add.dry_run,
+                ttl_seconds: add.ttl,
+                reason: add.reason,
+            };
+            let decision: Decision = client.ask(Request::AddDecision(Box::new(new)))?;
+            list(common, &[decision])?;
+        }
+        Command::Release { name, reason } => {
+            client.ask::<serde_json::Value>(Request::Release { name, reason })?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+fn list(common: &Common, decisions: &[Decision]) -> anyhow::Result<()> {
+    let now = boot_now();
+    let header = ["DECISION", "STATE", "ACTION", "TARGET", "LEFT", "HITS", "BY", "REASON"];
+    table::list(common.output, decisions, header, |decision| {
+        let left = decision.until.boot_ns.saturating_sub(now) / 1_000_000_000;
+        [
+            decision.short(),
+            name(&decision.state),
+            format!("{}{}", name(&decision.action), if decision.shadow { " (shadow)" } else { "" }),
+            described(&decision.target),
+            if decision.is_live(now) { table::span(left) } else { "-".to_owned() },
+            decision.hits.to_string(),
+            match &decision.author {
+                Author::Automatic => "automatic".to_owned(),
+                Author::Operator(name) => name.clone(),
+            },
+            decision.reason.clone(),
+        ]
+    })
+}
+
+/// Whom a decision is about, in words.
+pub fn described(target: &Target) -> String {
+    let place = |to: &Destination| {
+        let ports: Vec<_> = to
+            .ports
+            .iter()
+            .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+            .collect();
+        if ports.is_empty() { to.net.to_string() } else { format!("{} port {}", to.net, ports.join(",")) }
+    };
+    let pid = |cookie: &u64| collector_common::header::tgid_of(*cookie);
+    match target {
+        Target::Tree { cookie } => format!("tree of {}", pid(cookie)),
+        Target::Cgroup { path, .. } => format!("cgroup {path}"),
+        Target::Address { to } => place(to),
+        Target::TreeAddress { cookie, to } => format!("tree of {} to {}", pid(cookie), place(to)),
+    }
+}
+
+fn target(add: &Add) -> anyhow::Result<Target> {
+    let to = add.to.map(|net| Destination { net: net.trunc(), ports: add.ports.clone() });
+    Ok(match (add.tree, &add.cgroup, to) {
+        (Some(pid), _, None) => Target::Tree { cookie: pid.into() },
+        (Some(pid), _, Some(to)) => Target::TreeAddress { cookie: pid.into(), to },
+        (None, None, Some(to)) => Target::Address { to },
+        (None, Some(directory), _) => {
+            let mount = crate::loader::mount_of_cgroup2().unwrap_or_default();
+            let directory = std::fs::canonicalize(directory)?;
+            let below = directory.strip_prefix(&mount)?;
+            let id = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&directory)?);
+            let level = below.components().count() as u32;
+            Target::Cgroup { id, level, path: format!("/{}", below.display()).into() }
+        }
+        (None, None, None) => anyhow::bail!("whom? give --tree, --cgroup or --to"),
+    })
+}
+
+fn ports(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok((first, last)),
+        _ => Err("ports look like 443 or 8000-8080".to_owned()),
+    }
+}
+
+/// `90s`, `10m`, `4h`, `2d`.
+pub fn seconds(text: &str) -> Result<u64, String> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err("a time looks like 90s, 10m, 4h or 2d".to_owned()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| "a time looks like 90s, 10m, 4h or 2d".to_owned())?;
+    number.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(|| "this is no time".to_owned())
+}

@@ -1,0 +1,61 @@
+//! `stockade status`
+
+use super::{Common, Exit, table};
+use crate::api::protocol::{Request, Status};
+use crate::cli::findings::name;
+
+pub fn run(common: &Common) -> anyhow::Result<Exit> {
+    let status: Status = common.client()?.ask(Request::Status)?;
+    table::one(common.output, &status, text)?;
+    let attention = !status.off.is_empty() || status.findings[1] + status.findings[2] > 0;
+    Ok(if attention { Exit::Attention } else { Exit::Fine })
+}
+
+/// The status for people.
+pub fn text(status: &Status) -> String {
+    let [learning, monitoring, enforcing] = status.workloads;
+    let [low, medium, high] = status.findings;
+    let [denying, shadow] = status.decisions;
+    let deny = if status.can_deny_network { "network yes" } else { "network NO" };
+    let clock =
+        if status.clock_factor == 1.0 { String::new() } else { format!(", demo clock x{}", status.clock_factor) };
+    let mut lines = vec![format!(
+        "stockade {} {}, up {}{clock}, can deny: {deny}, exec/file no (needs LSM programs)",
+        status.version,
+        status.host,
+        table::span(status.up_seconds),
+    )];
+    lines.extend(status.ledger_text.trim_end().lines().map(|line| format!("           {line}")));
+    lines.push(format!(
+        "workloads  learning {learning}, monitoring {monitoring}, enforcing {enforcing}; model: {}",
+        status.model
+    ));
+    let calibrated =
+        if status.calibrated { "from this host's own episodes" } else { "shipped start value, not calibrated" };
+    lines.push(format!("threshold  {:.1} bits, {calibrated}", status.threshold));
+    if !status.cannot_enforce.is_empty() {
+        lines.push(format!("           no automatic denial: {}", status.cannot_enforce.join("; ")));
+    }
+    lines.push(format!("findings   open: high {high} medium {medium} low {low}; held back {}", status.held_back));
+    let (count, last, longest) = status.latency_us;
+    let latency =
+        if count == 0 { String::new() } else { format!("; record to entry: last {last} µs, longest {longest} µs") };
+    lines.push(format!("decisions  denying {denying}, shadow {shadow}{latency}"));
+    for sink in &status.sinks {
+        let error = sink.last_error.as_deref().unwrap_or("");
+        lines.push(format!(
+            "feed       {} {}: sent {}, queued {}, spool {} B, dropped {} {error}",
+            sink.name,
+            name(&sink.state),
+            sink.sent,
+            sink.queued,
+            sink.spooled_bytes,
+            sink.dropped
+        ));
+    }
+    for off in &status.off {
+        lines.push(format!("off        {off}"));
+    }
+    lines.push(format!("cost       {} MiB", status.memory_mib));
+    super::printable::printable(&lines.join("\u{1}")).replace("\\u{1}", "\n")
+}
