@@ -1,6 +1,8 @@
 //! Episodes: the evidence against one process subtree, added up so that a flood neither dilutes nor multiplies it.
 //!
-//! `S = Σ top-3 A⁺ over different coordinates + Σ top-5 bits of different facts of at least 6 bits`. The anchor is the nearest
+//! `S = Σ top-3 largest contributions of different coordinates + Σ top-5 bits of different facts of at least 6 bits`. The
+//! contributions of one vector add up to its score, so a vector that is seen again with one more coordinate raised counts
+//! only what is new. The anchor is the nearest
 //! ancestor with an open episode, else the process itself; an episode closes five minutes after its last new distinct
 //! evidence, at the latest after a day.
 
@@ -140,12 +142,13 @@ impl Episodes {
 impl Episode {
     fn take(&mut self, at: Time, score: &AnomalyScore, facts: &[(Fact, f64)]) {
         let mut news = false;
-        if score.value > 0.0
-            && let Some(coordinate) = leading(score)
-        {
-            let kept = self.scores.entry(coordinate).or_insert(0.0);
-            news |= score.value > *kept + 1.0;
-            *kept = kept.max(score.value);
+        for coordinate in Coordinate::ALL {
+            let part = score.contributions[coordinate as usize];
+            if part > 0.0 {
+                let kept = self.scores.entry(coordinate).or_insert(0.0);
+                news |= part > *kept + 1.0;
+                *kept = kept.max(part);
+            }
         }
         for (fact, bits) in facts.iter().filter(|(_, bits)| *bits >= FACT_BITS) {
             if let Some(kept) = self.facts.get_mut(fact) {
@@ -187,12 +190,6 @@ impl Episode {
             peak: self.peak,
         }
     }
-}
-
-/// The coordinate that contributes most.
-fn leading(score: &AnomalyScore) -> Option<Coordinate> {
-    let part = |coordinate: &Coordinate| score.contributions[*coordinate as usize];
-    Coordinate::ALL.into_iter().max_by(|a, b| part(a).total_cmp(&part(b))).filter(|most| part(most) > 0.0)
 }
 
 fn top<'a>(values: impl Iterator<Item = &'a f64>, most: usize) -> f64 {

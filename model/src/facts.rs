@@ -72,7 +72,9 @@ impl Fact {
     /// The context that its value is compared within: a number for the family and the executable.
     pub fn context(&self) -> (u8, Arc<str>) {
         match self {
-            Self::ExecEdge { parent, .. } => (0, parent.clone()),
+            // One context for the whole workload: a program that never started anything is as telling as one that starts
+            // three others.
+            Self::ExecEdge { .. } => (0, Arc::from("")),
             Self::MemoryExec { exe } => (1, exe.clone()),
             Self::StdioSocket { exe } => (2, exe.clone()),
             Self::UserMove { exe, .. } => (3, exe.clone()),
