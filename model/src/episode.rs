@@ -3,7 +3,7 @@
 //! `S = Σ top-3 largest contributions of different coordinates + Σ top-5 bits of different facts of at least 6 bits`. The
 //! contributions of one vector add up to its score, so a vector that is seen again with one more coordinate raised counts
 //! only what is new. The anchor is the nearest
-//! ancestor with an open episode, else the process itself; an episode closes five minutes after its last new distinct
+//! ancestor against which a fact stands, else the process itself; an episode closes five minutes after its last new distinct
 //! evidence, at the latest after a day.
 
 use std::collections::BTreeMap;
@@ -74,9 +74,15 @@ pub struct Episodes {
 
 impl Episodes {
     /// The process on whose subtree evidence of `process` counts.
+    ///
+    /// An ancestor draws its descendants in only once a fact stands against it: a server whose load looks a little odd must
+    /// not make one episode of every process that it ever starts.
     pub fn anchor_of(&self, process: &Process) -> u64 {
-        let line = std::iter::once(&process.cookie).chain(&process.ancestors);
-        line.copied().find(|cookie| self.open.contains_key(cookie)).unwrap_or(process.cookie)
+        if self.open.contains_key(&process.cookie) {
+            return process.cookie;
+        }
+        let holds_facts = |cookie: &u64| self.open.get(cookie).is_some_and(|episode| !episode.facts.is_empty());
+        process.ancestors.iter().copied().find(holds_facts).unwrap_or(process.cookie)
     }
 
     /// Adds evidence. Weak evidence opens no episode, but is shown as one that was not kept.

@@ -134,11 +134,15 @@ impl Judge {
     }
 
     /// Takes a process that is older than the agent.
-    pub fn take_in(&mut self, exec: Exec) {
+    pub fn take_in(&mut self, exec: Exec, recorded: bool) {
         let record = Record::Exec(Box::new(exec));
         self.ledger.decoded(&record);
+        let recorder = if recorded { None } else { self.recorder.take() };
         let bytes = record.bytes().to_vec();
         self.feed(&record, &bytes);
+        if recorder.is_some() {
+            self.recorder = recorder;
+        }
     }
 
     fn feed(&mut self, record: &Record, bytes: &[u8]) {

@@ -1,6 +1,8 @@
 //! Processes that are older than the agent: taken in from `/proc`, in user space and in the kernel's lineage map.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use collector_common::header::tgid_of;
 use collector_common::map::{ANCESTORS, LINEAGE_PRE_EXISTING, Lineage};
@@ -23,8 +25,11 @@ pub fn processes(judge: &mut Judge) {
             }
         }
     }
+    let scope = judge.config.scope.cgroup.clone().map(|path| ids_below(&path));
     for exec in old {
-        judge.take_in(exec);
+        // What is outside the scope is known here, but is nobody's business in a recording.
+        let recorded = scope.as_ref().is_none_or(|ids| ids.contains(&exec.cgroup));
+        judge.take_in(exec, recorded);
     }
     let running: Vec<_> = judge.chain.enricher.table().running().map(|image| image.process.clone()).collect();
     for process in running {
@@ -41,6 +46,18 @@ pub fn processes(judge: &mut Judge) {
         }
     }
     tracing::info!(taken, "processes older than the agent were taken in");
+}
+
+/// Ids of a cgroup and its descendants: the inodes of their directories.
+fn ids_below(directory: &Path) -> HashSet<u64> {
+    let mut ids = HashSet::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        ids.extend(std::fs::metadata(&directory).map(|metadata| metadata.ino()));
+        let below = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        open.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
+    }
+    ids
 }
 
 fn lineage_of(exec: &Exec, parents: &HashMap<u64, u64>) -> Lineage {

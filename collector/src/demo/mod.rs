@@ -94,7 +94,7 @@ fn play(stage: &mut Stage, record: Option<&Path>) -> anyhow::Result<Account> {
     let agent = Agent::start(&config, &stage.layout.root.join("agent.log"))?;
     let mut play = Play::begin(stage, agent)?;
     play.learn(CLOCK_FACTOR, LEARNING_PATIENCE)?;
-    play.enforce()?;
+    play.monitor()?;
     play.controls()?;
     if let Some(intrusion) = play.intrude()? {
         play.kill_and_lapse(&intrusion)?;

@@ -93,12 +93,18 @@ impl<'a> Play<'a> {
         Ok(rows.into_iter().find(|row| row["workload"] == WORKLOAD).unwrap_or_default())
     }
 
-    /// Two deliberate steps.
-    pub fn enforce(&mut self) -> anyhow::Result<()> {
+    /// The first deliberate step: judged, and counted what would be denied.
+    pub fn monitor(&mut self) -> anyhow::Result<()> {
         self.agent.text(&["mode", "set", WORKLOAD, "monitoring", "--reason", "demo"])?;
+        let text = format!("{WORKLOAD}: judged from here on, nothing is denied; the clock runs normally again");
+        self.account.tell("MONITORING", text);
+        Ok(())
+    }
+
+    /// The second one: what is found is denied.
+    fn enforce(&mut self) -> anyhow::Result<()> {
         self.agent.text(&["mode", "set", WORKLOAD, "enforcing", "--reason", "demo", "--for", "10m"])?;
-        self.account
-            .tell("ENFORCING", format!("{WORKLOAD} only, by the operator, for 10 min; the clock runs normally again"));
+        self.account.tell("ENFORCING", format!("{WORKLOAD} only, by the operator, for 10 min"));
         Ok(())
     }
 
@@ -158,33 +164,35 @@ impl<'a> Play<'a> {
         Ok(Some(Intrusion { shell, implant }))
     }
 
+    /// While the workload is only monitored a shell gets out; then enforcing is switched on, and it falls silent.
     fn reverse_shell(&mut self) -> anyhow::Result<Option<Decision>> {
-        self.account
-            .tell("ATTACK 1/2", format!("the helper is overrun, calls {ATTACKER_SHELL}, becomes sh on that socket"));
+        self.account.tell(
+            "ATTACK 1/2",
+            format!("the helper is overrun: it calls {ATTACKER_SHELL} and becomes sh on that socket"),
+        );
         let mut request = self.request("page=overflow").spawn()?;
-        let found = self.wait_for(FindingType::ExecNovel, &[], Duration::from_secs(10))?;
-        let Some((finding, decision)) = found else {
-            self.account.promise("FINDING", false, "the helper's shell was not found and denied within 10 s");
-            let _ = request.kill();
-            let _ = request.wait();
+        let shadow = self.wait_for(FindingType::ExecNovel, true, &[], Duration::from_secs(10))?;
+        let found = match shadow {
+            Some((finding, shadow)) => {
+                self.account.promise("FINDING", true, describe(&finding));
+                let text = format!("{} would deny it; the shell answers the attacker meanwhile", shadow.short());
+                self.account.tell("SHADOW", text);
+                sleep(Duration::from_secs(1));
+                self.enforce()?;
+                self.wait_for(FindingType::ExecNovel, false, &[], Duration::from_secs(10))?
+            }
+            None => None,
+        };
+        let Some((_, decision)) = found else {
+            self.account.promise("DECISION", false, "the open shell was not found and denied within 10 s each");
+            end(&mut request);
             return Ok(None);
         };
-        self.account.promise("FINDING", true, format!("{} {:?} {}", finding.short(), finding.severity, finding.title));
-        let first = finding.created.boot_ns;
-        self.account.tell(
-            "DECISION",
-            format!(
-                "{} until +{} s; decided {:.1} ms after the first malicious record",
-                decision.short(),
-                (decision.until.boot_ns - decision.created.boot_ns) / 1_000_000_000,
-                (decision.created.boot_ns.saturating_sub(first)) as f64 / 1e6
-            ),
-        );
+        let left = (decision.until.boot_ns - decision.created.boot_ns) / 1_000_000_000;
+        self.account.tell("DECISION", format!("{}: {} for {left} s", decision.short(), decision.reason));
         sleep(Duration::from_secs(2));
         let heard: Vec<Heard> = journal(&self.stage.layout, "shop-attacker")?;
-        let open = heard
-            .iter()
-            .any(|heard| matches!(heard, Heard::ShellOpen { boot_ns } if *boot_ns < decision.created.boot_ns));
+        // What was in flight when the decision fell may still arrive.
         let settled = decision.created.boot_ns + 100 * MS;
         let bytes = |after: bool| -> usize {
             let side = heard.iter().filter_map(|heard| match heard {
@@ -195,15 +203,10 @@ impl<'a> Play<'a> {
         };
         self.account.promise(
             "SILENCE",
-            open && bytes(true) == 0,
-            format!(
-                "the shell was open before the decision and had sent {} bytes; since then 0 expected, {} arrived",
-                bytes(false),
-                bytes(true)
-            ),
+            bytes(false) > 0 && bytes(true) == 0,
+            format!("the open shell had sent {} bytes before the decision, and {} since", bytes(false), bytes(true)),
         );
-        let _ = request.kill();
-        let _ = request.wait();
+        end(&mut request);
         Ok(Some(decision))
     }
 
@@ -217,7 +220,7 @@ impl<'a> Play<'a> {
             .filter(|line| !line.starts_with('<'))
             .collect::<Vec<_>>()
             .join(" ");
-        let found = self.wait_for(FindingType::ExecNovel, &[earlier.number], Duration::from_secs(10))?;
+        let found = self.wait_for(FindingType::ExecNovel, false, &[earlier.number], Duration::from_secs(10))?;
         let Some((finding, decision)) = found else {
             self.account.promise("FINDING", false, "the second shell was not found and denied within 10 s");
             return Ok(None);
@@ -253,6 +256,7 @@ impl<'a> Play<'a> {
     fn wait_for(
         &self,
         kind: FindingType,
+        shadow: bool,
         known: &[u64],
         patience: Duration,
     ) -> anyhow::Result<Option<(Finding, Decision)>> {
@@ -263,7 +267,7 @@ impl<'a> Play<'a> {
                 let fresh = |decision: &&Decision| {
                     finding.decisions.contains(&decision.number)
                         && !known.contains(&decision.number)
-                        && !decision.shadow
+                        && decision.shadow == shadow
                 };
                 let decision = decisions.iter().find(fresh)?.clone();
                 Some((finding, decision))
@@ -351,6 +355,15 @@ impl<'a> Play<'a> {
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
         command
     }
+}
+
+fn describe(finding: &Finding) -> String {
+    format!("{} {:?} {}", finding.short(), finding.severity, finding.title)
+}
+
+fn end(child: &mut std::process::Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn downloader() -> String {
