@@ -21,7 +21,10 @@ use uuid::Uuid;
 
 #[path = "../../xtask/src/kafka/broker.rs"]
 mod broker;
+#[path = "support/skip.rs"]
+mod skip;
 use broker::Broker;
+use skip::skipped;
 
 /// A broker that ends with the test, also when it fails.
 struct Running {
@@ -58,7 +61,7 @@ impl Drop for Running {
 /// A broker that is not started yet; none when there are no jars.
 fn broker(directory: &Path) -> Option<Running> {
     let Some(libs) = std::env::var_os("STOCKADE_KAFKA_LIBS") else {
-        println!("skipped: no broker (STOCKADE_KAFKA_LIBS=$(cargo xtask kafka libs))");
+        skipped("tests on a broker: no jars (STOCKADE_KAFKA_LIBS=$(cargo xtask kafka libs))");
         return None;
     };
     let broker = Broker::prepare(&PathBuf::from(libs), &directory.join("broker")).unwrap();

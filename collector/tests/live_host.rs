@@ -18,6 +18,9 @@ use collector_common::header::{cookie_of_ticks, tgid_of};
 use collector_common::syscall::Window;
 use collector_common::{ABI, Header, Kind};
 
+#[path = "support/skip.rs"]
+mod skip;
+
 /// A cgroup with one process; both go when it is dropped.
 struct Place {
     cgroup: PathBuf,
@@ -60,7 +63,7 @@ fn place(name: &str) -> Option<(Place, PathBuf)> {
 #[test]
 fn a_child_in_its_own_cgroup_has_its_path_and_its_workload() {
     let Some((place, mount)) = place("nginx@a.service") else {
-        eprintln!("skipped: needs root and a cgroup v2 hierarchy");
+        skip::skipped("tests on the live host: they need root and a cgroup v2 hierarchy");
         return;
     };
     let pid = place.child.id();
@@ -88,7 +91,7 @@ fn a_child_in_its_own_cgroup_has_its_path_and_its_workload() {
 #[test]
 fn a_window_of_a_process_that_was_missed_finds_it_while_it_lives() {
     let Some((mut place, _mount)) = place("job") else {
-        eprintln!("skipped: needs root and a cgroup v2 hierarchy");
+        skip::skipped("tests on the live host: they need root and a cgroup v2 hierarchy");
         return;
     };
     let pid = place.child.id();

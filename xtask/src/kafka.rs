@@ -261,3 +261,8 @@ mod tests {
         assert_eq!(java_major(""), None);
     }
 }
+
+/// Whether the jars are there.
+pub fn are_there() -> bool {
+    cache().is_ok_and(|cache| cache.join("libs.complete").exists())
+}

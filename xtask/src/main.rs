@@ -1,1 +1,83 @@
-fn main() {}
+//! Every chore of this repository.
+
+mod bench;
+mod bpf;
+mod kafka;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+
+/// Every chore of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Find or install what a purpose needs; says what, how large and how long first.
+    Setup(setup::Options),
+    /// Build the kernel object.
+    Bpf,
+    /// Set up, build and run `stockade` with the arguments after `--`.
+    Run(run::Options),
+    /// Set up and run every test; says what was skipped and why.
+    Test,
+    /// Check dependency arrows, file sizes and where some names may stand.
+    Tidy,
+    /// A real broker on this machine.
+    #[command(subcommand)]
+    Kafka(kafka::KafkaCommand),
+    /// Measure.
+    Bench(bench::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = root();
+    match Cli::parse().chore {
+        Chore::Setup(options) => setup::setup(&options),
+        Chore::Bpf => bpf::build(&root).map(|object| println!("bpf      {}", object.display())),
+        Chore::Run(options) => run::run(&root, &options),
+        Chore::Test => test::test(&root),
+        Chore::Tidy => tidy::tidy(&root),
+        Chore::Kafka(command) => kafka::run(command),
+        Chore::Bench(options) => bench::bench(&root, &options),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().map(Path::to_path_buf).unwrap_or(own)
+}
+
+/// The cargo that runs this, with what it told us about our own build taken away again.
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// Runs a command to its end.
+fn must(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
+
+/// What a command prints, trimmed; `None` when it fails or is not there.
+fn told(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -2,6 +2,8 @@
 //! that came out of the rings.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod skip;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -22,7 +24,7 @@ pub const SKIP: &str = "STOCKADE_SKIP_KERNEL_TESTS";
 /// Whether the tests on the kernel run here. Prints the reason when they do not.
 pub fn kernel_tests_are_on() -> bool {
     if let Some(why) = std::env::var_os(SKIP) {
-        println!("skipped: tests on the kernel: {}", why.to_string_lossy());
+        skip::skipped(&format!("tests on the kernel: {}", why.to_string_lossy()));
         return false;
     }
     true

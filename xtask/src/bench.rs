@@ -1,0 +1,39 @@
+//! Measures, as ratios within one run: the machine's noise is larger than most effects.
+
+use std::path::Path;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::{bpf, cargo, must};
+
+/// Name and what it measures.
+const BENCHES: &[(&str, &str)] = &[
+    ("syscall_cost", "ns a syscall above an empty program on the same hook"),
+    ("deny_latency", "exec record to deny entry; map update to first denied connect"),
+    ("ledger_loss", "records lost against the rate offered and the size of the ring"),
+    ("memory", "agent and kernel memory with many models and processes"),
+];
+
+/// What to measure.
+#[derive(Args)]
+pub struct Options {
+    /// One benchmark; all without.
+    name: Option<String>,
+}
+
+/// Runs benchmarks.
+pub fn bench(root: &Path, options: &Options) -> anyhow::Result<()> {
+    let chosen: Vec<_> =
+        BENCHES.iter().filter(|(name, _)| options.name.as_deref().is_none_or(|wanted| wanted == *name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
+        bail!("no benchmark is called that; there are {}", names.join(", "));
+    }
+    bpf::build(root)?;
+    for (name, what) in chosen {
+        println!("bench    {name}: {what}");
+        must(cargo(root).args(["bench", "--quiet", "--package", "collector", "--bench", name]))?;
+    }
+    Ok(())
+}

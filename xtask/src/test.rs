@@ -1,0 +1,66 @@
+//! Sets up and runs every test. A test that was left out is named, never counted.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::setup::{Options, Purpose, setup};
+use crate::{bpf, cargo, kafka, must, tidy, told};
+
+/// Runs every test.
+pub fn test(root: &Path) -> anyhow::Result<()> {
+    let mut skipped: Vec<String> = Vec::new();
+    if let Err(error) = setup(&Options { purpose: Purpose::Test, yes: false }) {
+        skipped.push(format!("setup was not complete: {error:#}"));
+    }
+    tidy::tidy(root)?;
+    if told(cargo(root).args(["fmt", "--version"])).is_some() {
+        must(cargo(root).args(["fmt", "--all", "--check"]))?;
+    } else {
+        skipped.push("format check: rustfmt is not installed".to_owned());
+    }
+    let mut command = cargo(root);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    let is_root = told(Command::new("id").arg("-u")).as_deref() == Some("0");
+    match bpf::build(root) {
+        Err(error) => {
+            command.env("STOCKADE_SKIP_KERNEL_TESTS", format!("the kernel object was not built: {error:#}"));
+        }
+        Ok(_) if !is_root => {
+            command.env("STOCKADE_SKIP_KERNEL_TESTS", "not root");
+        }
+        Ok(_) => (),
+    }
+    if kafka::are_there() {
+        command.env("STOCKADE_KAFKA_LIBS", kafka::libs()?);
+    }
+    // Test harnesses keep the output of tests that pass; this is how they say that they were left out.
+    let notes = std::env::temp_dir().join(format!("stockade-skipped-{}", std::process::id()));
+    command.env("STOCKADE_SKIP_NOTES", &notes);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let output = child.stdout.take().context("no output")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if line.starts_with("skipped:") {
+            skipped.push(line.clone());
+        }
+        println!("{line}");
+    }
+    let status = child.wait()?;
+    skipped.extend(std::fs::read_to_string(&notes).unwrap_or_default().lines().map(str::to_owned));
+    let _ = std::fs::remove_file(&notes);
+    skipped.sort();
+    skipped.dedup();
+    if skipped.is_empty() {
+        println!("skipped  nothing");
+    }
+    for line in &skipped {
+        println!("skipped  {}", line.trim_start_matches("skipped:").trim());
+    }
+    if !status.success() {
+        bail!("cargo test failed: {status}");
+    }
+    Ok(())
+}
