@@ -1,0 +1,549 @@
+//! Denials on the running kernel, confined to a cgroup that the test makes; all traffic stays on loopback.
+//!
+//! The binary is its own child: `--child ACTION …` dials, or plays the agent that is killed.
+
+mod support;
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use collector::decision::{Author, Decision, DecisionAction, DecisionState, Destination, Target};
+use collector::decode::Record;
+use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
+use collector::enrich::clock::boot_now;
+use collector::loader::{Kernel, KernelOptions, Pins, mount_of_cgroup2};
+use collector_common::deny::DENY_BREAKER;
+use collector_common::header::{cookie_of_ticks, tgid_of};
+use libtest_mimic::{Arguments, Failed, Trial};
+use model::event::Time;
+use support::{Cgroup, Watch, end, run};
+
+const MS: u64 = 1_000_000;
+const EPERM: i32 = 1;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().map(String::as_str) == Some("--child") {
+        act(&args[1..]);
+        return ExitCode::SUCCESS;
+    }
+    let skip = !support::kernel_tests_are_on();
+    let tests: [(&str, fn()); 12] = [
+        ("a_tree_is_denied_with_children_older_and_younger_than_the_decision", a_tree_is_denied_with_all_its_children),
+        ("a_cgroup_is_denied_with_its_children_and_no_other", a_cgroup_is_denied_with_its_children_and_no_other),
+        ("an_address_a_prefix_and_its_ports_are_denied_v4_mapped_too", addresses_prefixes_and_ports_are_denied),
+        ("a_tree_is_denied_one_destination_only", a_tree_is_denied_one_destination_only),
+        ("a_fence_leaves_its_gate_open", a_fence_leaves_its_gate_open),
+        ("the_peer_of_an_open_connection_gets_no_more_bytes", the_peer_of_an_open_connection_gets_no_more_bytes),
+        ("two_decisions_on_one_tree_are_undone_one_at_a_time", two_decisions_on_one_tree_are_undone_one_at_a_time),
+        ("a_killed_agent_leaves_the_denial_until_its_deadline", a_killed_agent_leaves_the_denial_until_its_deadline),
+        ("a_million_denied_connects_are_denied_and_told_rarely", a_million_denied_connects_are_denied_and_told_rarely),
+        ("a_protected_process_is_never_denied", a_protected_process_is_never_denied),
+        ("a_shadow_counts_and_lets_through", a_shadow_counts_and_lets_through),
+        ("a_breaker_counts_trees_not_hammering", a_breaker_counts_trees_not_hammering),
+    ];
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+        .with_ignored_flag(skip)
+    });
+    let mut arguments = Arguments::from_args();
+    // Deadlines are measured: two cores are not shared between tests.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+// ---- What the children do ------------------------------------------------------------------------------------------
+
+fn act(args: &[String]) {
+    let arg = |at: usize| args[at].as_str();
+    match arg(0) {
+        // dial ADDRESS LOG: connects every 5 ms and writes down when and how it ended.
+        "dial" => dial(arg(1), Path::new(arg(2)), "main"),
+        // once ADDRESS: prints the errno.
+        "once" => print!("{}", errno_of(arg(1))),
+        // family ADDRESS LOG: itself, a double-forked orphan, and after a second a younger child.
+        "family" => family(arg(1), Path::new(arg(2))),
+        "talk" => talk(arg(1)),
+        "hammer" => hammer(arg(1), arg(2).parse().expect("a number")),
+        "agent" => agent(Path::new(arg(1)), Path::new(arg(2)), arg(3).parse().expect("milliseconds")),
+        other => panic!("no child action {other}"),
+    }
+}
+
+fn errno_of(address: &str) -> i32 {
+    let address: SocketAddr = address.parse().expect("an address");
+    match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+        Ok(_) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(-1),
+    }
+}
+
+fn dial(address: &str, log: &Path, who: &str) {
+    let mut log = OpenOptions::new().create(true).append(true).open(log).expect("a log");
+    for _ in 0..2_000 {
+        let at = boot_now();
+        let errno = errno_of(address);
+        log.write_all(format!("{who} {at} {errno}\n").as_bytes()).expect("written");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn family(address: &str, log: &Path) {
+    // SAFETY: the children run plain code of this single-threaded process and leave by _exit.
+    unsafe {
+        if libc::fork() == 0 {
+            if libc::fork() == 0 {
+                dial(address, log, "orphan");
+            }
+            libc::_exit(0);
+        }
+        libc::wait(std::ptr::null_mut());
+        if libc::fork() == 0 {
+            libc::usleep(1_000_000);
+            if libc::fork() == 0 {
+                dial(address, log, "younger");
+            }
+            libc::_exit(0);
+        }
+    }
+    dial(address, log, "main");
+}
+
+fn talk(address: &str) {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    while stream.write_all(b"x").is_ok() {
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Connects a datagram socket again and again: the same hook, no packet.
+fn hammer(address: &str, times: u64) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let denied = (0..times).filter(|_| socket.connect(address).is_err()).count();
+    print!("{denied}");
+}
+
+/// The agent that is killed: loads, pins, denies the tree whose pid it is told, and waits.
+fn agent(scope: &Path, bpffs: &Path, ttl_ms: u64) {
+    let options = KernelOptions {
+        scope: Some(scope.to_path_buf()),
+        cgroup_mount: mount_of_cgroup2(),
+        bpffs: Some(bpffs.to_path_buf()),
+        ..KernelOptions::default()
+    };
+    let kernel = Kernel::load(&options).expect("loaded");
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&kernel).expect("maps")).expect("an enforcer");
+    println!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("a pid");
+    let until = boot_now() + ttl_ms * MS;
+    let target = Target::Tree { cookie: cookie_in_proc(line.trim().parse().expect("a number")) };
+    enforcer.apply(&[decision(1, target, until)], boot_now()).expect("applied");
+    println!("{until}");
+    sleep(Duration::from_secs(60));
+}
+
+// ---- What the tests need -------------------------------------------------------------------------------------------
+
+fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
+    Decision {
+        number,
+        target,
+        action: DecisionAction::Isolate,
+        shadow: false,
+        allowed: Vec::new(),
+        author: Author::Operator("test".to_owned()),
+        finding: None,
+        reason: "test".to_owned(),
+        workload: None,
+        created: Time::default(),
+        until: Time { unix_ns: 0, boot_ns: until_ns },
+        state: DecisionState::Active,
+        ended: None,
+        release: None,
+        hits: 0,
+        breaker: 0,
+        test: true,
+    }
+}
+
+fn later(ms: u64) -> u64 {
+    boot_now() + ms * MS
+}
+
+fn to(net: &str, ports: &[(u16, u16)]) -> Destination {
+    Destination { net: net.parse().expect("a prefix"), ports: ports.to_vec() }
+}
+
+fn cookie_in_proc(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc");
+    let field = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).expect("field 22");
+    cookie_of_ticks(field.parse().expect("a number"), pid)
+}
+
+/// A listener that accepts everything, on every loopback address.
+struct Server {
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").expect("a listener");
+        let port = listener.local_addr().expect("its address").port();
+        std::thread::spawn(move || while listener.accept().is_ok() {});
+        Self { port }
+    }
+
+    fn at(&self, ip: [u8; 4]) -> String {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), self.port).to_string()
+    }
+
+    fn local(&self) -> String {
+        self.at([127, 0, 0, 1])
+    }
+}
+
+/// A watch and an enforcer over its maps.
+fn guard(name: &str) -> (Watch, KernelEnforcer) {
+    let watch = Watch::new(name);
+    let maps = KernelMaps::of(&watch.kernel).expect("deny maps");
+    (watch, KernelEnforcer::new(maps).expect("an enforcer"))
+}
+
+fn child(cgroup: &Cgroup, args: &[&str]) -> Command {
+    let mut command = cgroup.command(std::env::current_exe().expect("own path"));
+    command.arg("--child").args(args).stdin(Stdio::null());
+    command
+}
+
+fn once(cgroup: &Cgroup, address: &str) -> i32 {
+    let output = run(&mut child(cgroup, &["once", address]));
+    String::from_utf8_lossy(&output.stdout).parse().expect("an errno")
+}
+
+struct Log(PathBuf);
+
+impl Log {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("stockade-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        Self(path)
+    }
+
+    /// Who, when, errno.
+    fn lines(&self) -> Vec<(String, u64, i32)> {
+        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let parse = |line: &str| {
+            let mut parts = line.split(' ');
+            let who = parts.next().expect("who").to_owned();
+            (who, parts.next().expect("when").parse().expect("ns"), parts.next().expect("how").parse().expect("errno"))
+        };
+        complete.lines().map(parse).collect()
+    }
+
+    fn of(&self, who: &str, after: u64) -> Vec<i32> {
+        self.lines().into_iter().filter(|(name, at, _)| name == who && *at > after).map(|(_, _, errno)| errno).collect()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn all(errnos: &[i32], wanted: i32) -> bool {
+    errnos.len() >= 5 && errnos.iter().all(|errno| *errno == wanted)
+}
+
+// ---- The tests -----------------------------------------------------------------------------------------------------
+
+fn a_tree_is_denied_with_all_its_children() {
+    let (watch, mut enforcer) = guard("tree");
+    let (server, log, other) = (Server::start(), Log::new("tree"), Log::new("other"));
+    let family =
+        child(&watch.cgroup, &["family", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a family");
+    let outsider =
+        child(&watch.cgroup, &["dial", &server.local(), &other.0.to_string_lossy()]).spawn().expect("an outsider");
+    sleep(Duration::from_millis(400));
+    assert!(all(&log.of("main", 0), 0) && all(&log.of("orphan", 0), 0), "before: {:?}", log.lines());
+    let target = Target::Tree { cookie: cookie_in_proc(family.id()) };
+    enforcer.apply(&[decision(1, target, later(20_000))], boot_now()).expect("applied");
+    let settled = later(5);
+    sleep(Duration::from_millis(1_500));
+    for who in ["main", "orphan", "younger"] {
+        let after = log.of(who, settled);
+        assert!(all(&after, EPERM), "{who}: {after:?}");
+    }
+    assert!(all(&other.of("main", settled), 0), "nobody else is denied");
+    enforcer.apply(&[], boot_now()).expect("released");
+    let released = later(5);
+    sleep(Duration::from_millis(200));
+    assert!(all(&log.of("younger", released), 0), "a release is at once");
+    end(family);
+    end(outsider);
+}
+
+fn a_cgroup_is_denied_with_its_children_and_no_other() {
+    let (watch, mut enforcer) = guard("cgroup");
+    let server = Server::start();
+    let (denied, free) = (watch.cgroup.child("denied"), watch.cgroup.child("free"));
+    let inner = denied.child("inner");
+    let mount = mount_of_cgroup2().expect("v2");
+    let level = denied.path.strip_prefix(&mount).expect("below").components().count() as u32;
+    let target = Target::Cgroup { id: denied.id(), level, path: "/denied".into() };
+    enforcer.apply(&[decision(1, target, later(20_000))], boot_now()).expect("applied");
+    assert_eq!(once(&denied, &server.local()), EPERM);
+    assert_eq!(once(&inner, &server.local()), EPERM, "a delegated child is no way out");
+    assert_eq!(once(&free, &server.local()), 0);
+    drop(inner);
+}
+
+fn addresses_prefixes_and_ports_are_denied() {
+    let (watch, mut enforcer) = guard("address");
+    let server = Server::start();
+    let whole = Target::Address { to: to("127.0.0.2/32", &[]) };
+    let ports = Target::Address { to: to("127.9.0.0/16", &[(server.port, server.port)]) };
+    let elsewhere = Target::Address { to: to("127.8.0.0/16", &[(1, 1)]) };
+    let live =
+        [decision(1, whole, later(20_000)), decision(2, ports, later(20_000)), decision(3, elsewhere, later(20_000))];
+    enforcer.apply(&live, boot_now()).expect("applied");
+    let ask = |ip| once(&watch.cgroup, &server.at(ip));
+    assert_eq!(ask([127, 0, 0, 2]), EPERM);
+    assert_eq!(ask([127, 0, 0, 3]), 0);
+    assert_eq!(ask([127, 9, 1, 1]), EPERM);
+    assert_eq!(ask([127, 8, 1, 1]), 0, "another port of a denied prefix");
+    // The same destination through IPv6 sockets.
+    assert_eq!(once(&watch.cgroup, &format!("[::ffff:127.0.0.2]:{}", server.port)), EPERM);
+    // A narrower prefix that has lapsed does not hide a wider one that has not, the agent doing nothing.
+    let narrow = Target::Address { to: to("127.7.0.1/32", &[]) };
+    let wide = Target::Address { to: to("127.7.0.0/24", &[]) };
+    let live = [decision(4, narrow, later(100)), decision(5, wide, later(20_000))];
+    enforcer.apply(&live, boot_now()).expect("applied");
+    sleep(Duration::from_millis(200));
+    assert_eq!(ask([127, 7, 0, 1]), EPERM);
+}
+
+fn a_tree_is_denied_one_destination_only() {
+    let (watch, mut enforcer) = guard("tree-address");
+    let (server, log) = (Server::start(), Log::new("tree-address"));
+    let dialer =
+        child(&watch.cgroup, &["dial", &server.at([127, 0, 0, 2]), &log.0.to_string_lossy()]).spawn().expect("a child");
+    sleep(Duration::from_millis(200));
+    let cookie = cookie_in_proc(dialer.id());
+    let elsewhere = Target::TreeAddress { cookie, to: to("127.0.0.9/32", &[]) };
+    enforcer.apply(&[decision(1, elsewhere, later(20_000))], boot_now()).expect("applied");
+    let first = later(5);
+    sleep(Duration::from_millis(150));
+    assert!(all(&log.of("main", first), 0), "another destination is free");
+    let here = Target::TreeAddress { cookie, to: to("127.0.0.0/24", &[(server.port, server.port)]) };
+    enforcer.apply(&[decision(2, here, later(20_000))], boot_now()).expect("applied");
+    let second = later(5);
+    sleep(Duration::from_millis(150));
+    assert!(all(&log.of("main", second), EPERM));
+    assert_eq!(once(&watch.cgroup, &server.at([127, 0, 0, 2])), 0, "another tree is free");
+    end(dialer);
+}
+
+fn a_fence_leaves_its_gate_open() {
+    let (watch, mut enforcer) = guard("fence");
+    let (server, inside, outside) = (Server::start(), Log::new("inside"), Log::new("outside"));
+    let mut dialers: Vec<Child> = Vec::new();
+    let mut live = Vec::new();
+    for (number, (ip, log)) in [([127, 0, 0, 2], &inside), ([127, 0, 0, 3], &outside)].into_iter().enumerate() {
+        let dialer =
+            child(&watch.cgroup, &["dial", &server.at(ip), &log.0.to_string_lossy()]).spawn().expect("a child");
+        sleep(Duration::from_millis(150));
+        let mut fenced =
+            decision(number as u64 + 1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, later(20_000));
+        fenced.allowed = vec![to("127.0.0.2/32", &[(server.port, server.port)])];
+        live.push(fenced);
+        dialers.push(dialer);
+    }
+    enforcer.apply(&live, boot_now()).expect("applied");
+    let settled = later(5);
+    sleep(Duration::from_millis(200));
+    assert!(all(&inside.of("main", settled), 0), "the gate: {:?}", inside.of("main", settled));
+    assert!(all(&outside.of("main", settled), EPERM), "the fence: {:?}", outside.of("main", settled));
+    dialers.into_iter().for_each(end);
+}
+
+fn the_peer_of_an_open_connection_gets_no_more_bytes() {
+    let (watch, mut enforcer) = guard("established");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address").to_string();
+    let talker = child(&watch.cgroup, &["talk", &address]).spawn().expect("a child");
+    let (mut stream, _) = listener.accept().expect("a connection");
+    let received = Arc::new(AtomicU64::new(0));
+    let counter = received.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    });
+    sleep(Duration::from_millis(300));
+    let before = received.load(Ordering::Relaxed);
+    assert!(before > 10, "it talks");
+    let target = Target::Tree { cookie: cookie_in_proc(talker.id()) };
+    enforcer.apply(&[decision(1, target, later(20_000))], boot_now()).expect("applied");
+    sleep(Duration::from_millis(100));
+    let cut = received.load(Ordering::Relaxed);
+    sleep(Duration::from_millis(400));
+    assert_eq!(received.load(Ordering::Relaxed), cut, "silence");
+    end(talker);
+}
+
+fn two_decisions_on_one_tree_are_undone_one_at_a_time() {
+    let (watch, mut enforcer) = guard("two");
+    let (server, log) = (Server::start(), Log::new("two"));
+    let dialer = child(&watch.cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
+    sleep(Duration::from_millis(200));
+    let target = || Target::Tree { cookie: cookie_in_proc(dialer.id()) };
+    let mut live = vec![decision(1, target(), later(20_000)), decision(2, target(), later(30_000))];
+    for wanted in [EPERM, EPERM, 0] {
+        enforcer.apply(&live, boot_now()).expect("applied");
+        let settled = later(5);
+        sleep(Duration::from_millis(150));
+        assert!(all(&log.of("main", settled), wanted), "{} left: {:?}", live.len(), log.of("main", settled));
+        live.pop();
+    }
+    let hits = enforcer.hits().expect("hits");
+    assert!(hits.get(&1).copied().unwrap_or(0) > 20, "the hits of released decisions are not lost: {hits:?}");
+    end(dialer);
+}
+
+fn a_killed_agent_leaves_the_denial_until_its_deadline() {
+    const TTL_MS: u64 = 2_500;
+    let cgroup = Cgroup::new("killed");
+    let bpffs = std::env::temp_dir().join(format!("stockade-bpffs-{}", std::process::id()));
+    std::fs::create_dir_all(&bpffs).expect("a folder");
+    let (server, log) = (Server::start(), Log::new("killed"));
+    let mut agent = Command::new(std::env::current_exe().expect("own path"))
+        .args(["--child", "agent"])
+        .args([cgroup.path.as_os_str(), bpffs.as_os_str()])
+        .arg(TTL_MS.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("an agent");
+    let mut told = BufReader::new(agent.stdout.take().expect("its output")).lines();
+    assert_eq!(told.next().expect("a line").expect("text"), "ready");
+    let family = child(&cgroup, &["family", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a family");
+    sleep(Duration::from_millis(300));
+    writeln!(agent.stdin.as_mut().expect("its input"), "{}", family.id()).expect("written");
+    let until: u64 = told.next().expect("a line").expect("text").parse().expect("a time");
+    agent.kill().expect("killed");
+    agent.wait().expect("gone");
+    let killed = boot_now();
+    while boot_now() < until + 500 * MS {
+        sleep(Duration::from_millis(20));
+    }
+    for who in ["main", "orphan", "younger"] {
+        let (mut last_denied, mut first_allowed, mut denied) = (0, u64::MAX, 0);
+        for (name, at, errno) in log.lines() {
+            if name != who || at < killed {
+                continue;
+            }
+            if errno == EPERM {
+                denied += 1;
+                last_denied = last_denied.max(at);
+            } else {
+                first_allowed = first_allowed.min(at);
+            }
+        }
+        assert!(denied > 20, "{who} was denied without an agent");
+        assert!(last_denied < until, "{who} was denied {} ms after the deadline", (last_denied - until) / MS);
+        let late = first_allowed.saturating_sub(until);
+        assert!(first_allowed >= until && late < 50 * MS, "{who} was first allowed {} ms from the deadline", late / MS);
+    }
+    end(family);
+    let (links, maps) = Pins::at(&bpffs).remove_all().expect("unpinned");
+    assert!(links >= 8 && maps >= 8, "{links} links and {maps} maps had been pinned");
+    assert!(Pins::at(&bpffs).names().is_empty());
+    rustix::mount::unmount(&bpffs, rustix::mount::UnmountFlags::empty()).expect("unmounted");
+    std::fs::remove_dir(&bpffs).expect("removed");
+}
+
+fn a_million_denied_connects_are_denied_and_told_rarely() {
+    let (watch, mut enforcer) = guard("million");
+    let target = Target::Address { to: to("127.0.0.5/32", &[]) };
+    enforcer.apply(&[decision(1, target, later(120_000))], boot_now()).expect("applied");
+    let hammer =
+        child(&watch.cgroup, &["hammer", "127.0.0.5:9", "1000000"]).stdout(Stdio::piped()).spawn().expect("a child");
+    sleep(Duration::from_millis(100));
+    // Something else happens meanwhile, and is told at once.
+    let began = boot_now();
+    assert_eq!(once(&watch.cgroup, "127.0.0.1:1"), 111);
+    watch.wait_for("exec meanwhile", |record| matches!(record, Record::Exec(exec) if exec.header.boot_ns > began));
+    assert!(boot_now() - began < 1_000 * MS, "the alert was not late");
+    let output = hammer.wait_with_output().expect("its end");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000000", "every single one was denied");
+    let hits = enforcer.hits().expect("hits");
+    assert_eq!(hits.get(&1), Some(&1_000_000));
+    let outcome = watch.finish();
+    let told: Vec<_> = outcome
+        .records
+        .iter()
+        .filter_map(|(_, record)| if let Record::Deny(deny) = record { Some(deny) } else { None })
+        .collect();
+    assert!((1..=20).contains(&told.len()), "{} records", told.len());
+}
+
+fn a_protected_process_is_never_denied() {
+    let (mut watch, mut enforcer) = guard("protected");
+    let (server, log) = (Server::start(), Log::new("protected"));
+    let dialer = child(&watch.cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
+    sleep(Duration::from_millis(200));
+    let cookie = cookie_in_proc(dialer.id());
+    assert!(watch.kernel.protect(cookie).expect("marked"));
+    let everybody = Target::Address { to: to("127.0.0.0/8", &[]) };
+    let live = [decision(1, Target::Tree { cookie }, later(20_000)), decision(2, everybody, later(20_000))];
+    enforcer.apply(&live, boot_now()).expect("applied");
+    let settled = later(5);
+    sleep(Duration::from_millis(200));
+    assert!(all(&log.of("main", settled), 0), "whatever matches: {:?}", log.of("main", settled));
+    assert_eq!(once(&watch.cgroup, &server.local()), EPERM, "others are");
+    end(dialer);
+}
+
+fn a_shadow_counts_and_lets_through() {
+    let (watch, mut enforcer) = guard("shadow");
+    let server = Server::start();
+    let mut shadow = decision(1, Target::Address { to: to("127.0.0.1/32", &[]) }, later(20_000));
+    shadow.shadow = true;
+    enforcer.apply(&[shadow], boot_now()).expect("applied");
+    assert_eq!(once(&watch.cgroup, &server.local()), 0);
+    let record = watch.wait_for("deny", |record| matches!(record, Record::Deny(_)));
+    assert_eq!(record.header().flags & collector_common::deny::DENY_SHADOW, 1);
+    assert!(enforcer.hits().expect("hits").get(&1).copied().unwrap_or(0) >= 1);
+}
+
+fn a_breaker_counts_trees_not_hammering() {
+    let (watch, mut enforcer) = guard("breaker");
+    let server = Server::start();
+    let mut automatic = decision(1, Target::Address { to: to("127.0.0.1/32", &[]) }, later(60_000));
+    automatic.author = Author::Automatic;
+    automatic.breaker = 2;
+    let other = decision(2, Target::Address { to: to("127.0.0.2/32", &[]) }, later(60_000));
+    enforcer.apply(&[automatic, other], boot_now()).expect("applied");
+    let output = run(&mut child(&watch.cgroup, &["hammer", &server.local(), "20000"]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "20000", "one tree opens nothing, however it hammers");
+    assert_eq!(once(&watch.cgroup, &server.local()), EPERM, "the second tree");
+    assert_eq!(once(&watch.cgroup, &server.local()), 0, "the third is one too many: this decision is disarmed");
+    assert_eq!(once(&watch.cgroup, &server.at([127, 0, 0, 2])), EPERM, "the other decision is not");
+    let tripped = watch
+        .wait_for("tripped", |record| record.header().flags & DENY_BREAKER != 0 && matches!(record, Record::Deny(_)));
+    assert_ne!(tgid_of(tripped.header().cookie), 0);
+}
