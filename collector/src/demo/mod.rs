@@ -152,17 +152,28 @@ fn cannot_run() -> Option<String> {
     Some("this kernel refuses BPF programs; see `stockade doctor`".to_owned())
 }
 
-/// Plays a recorded run through the same pipeline, from decode to policy.
-fn recorded() -> anyhow::Result<Exit> {
+/// The recorded run that is shipped: learning, controls and the intrusion, up to the kill.
+pub fn recorded_run() -> impl std::io::Read {
     static RUN: &[u8] = include_bytes!("../../data/demo.stk.gz");
-    println!(
-        "recorded what follows was recorded earlier on another machine and is judged again here; nothing is denied"
-    );
+    flate2::read::GzDecoder::new(RUN)
+}
+
+/// The configuration that it was recorded with.
+pub fn recorded_config() -> Config {
     let mut config = Config::default();
     config.policy.ttl_seconds = TTL;
     config.policy.quiet_seconds = QUIET;
     config.policy.test = true;
-    let replayed = crate::replay::run::replay_from(flate2::read::GzDecoder::new(RUN), &config, true)?;
+    config
+}
+
+/// Plays a recorded run through the same pipeline, from decode to policy.
+fn recorded() -> anyhow::Result<Exit> {
+    println!(
+        "recorded what follows was recorded earlier on another machine and is judged again here; nothing is denied"
+    );
+    let config = recorded_config();
+    let replayed = crate::replay::run::replay_from(recorded_run(), &config, config.params(), true)?;
     println!("{}", crate::cli::replay_text(&replayed));
     let mut account = Account::default();
     account.promise(

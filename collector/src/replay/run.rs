@@ -57,7 +57,8 @@ pub struct Replayed {
 /// When it cannot be opened or is no recording. One that is cut off is replayed up to there.
 pub fn replay(path: &Path, config: &Config, modes: bool) -> anyhow::Result<Replayed> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    replay_from(BufReader::new(file), config, modes).with_context(|| format!("cannot replay {}", path.display()))
+    replay_from(BufReader::new(file), config, config.params(), modes)
+        .with_context(|| format!("cannot replay {}", path.display()))
 }
 
 /// Replays whatever can be read.
@@ -65,7 +66,7 @@ pub fn replay(path: &Path, config: &Config, modes: bool) -> anyhow::Result<Repla
 /// # Errors
 ///
 /// As [`replay`].
-pub fn replay_from(input: impl Read, config: &Config, modes: bool) -> anyhow::Result<Replayed> {
+pub fn replay_from(input: impl Read, config: &Config, params: model::Params, modes: bool) -> anyhow::Result<Replayed> {
     let began = Instant::now();
     let recording = Recording::open(input)?;
     let info = recording.info().clone();
@@ -73,7 +74,7 @@ pub fn replay_from(input: impl Read, config: &Config, modes: bool) -> anyhow::Re
     let policy = Policy::new(config.policy.clone(), host, Protected::new(0), State::default(), Vec::new(), Vec::new());
     let enricher = Enricher::new(info.clock, Recorded::default());
     let mut player = Player {
-        chain: Chain::new(enricher, model::Model::new(config.params())?, policy),
+        chain: Chain::new(enricher, model::Model::new(params)?, policy),
         enforcer: NoEnforcer::default(),
         ledger: Ledger::default(),
         findings: BTreeMap::new(),

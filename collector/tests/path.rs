@@ -1,0 +1,166 @@
+//! The whole path from kernel records to decisions, on the recorded run of the demo: learning, benign changes, an intrusion.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use collector::decision::Target;
+use collector::decode::{Record, decode};
+use collector::demo::{recorded_config, recorded_run};
+use collector::enrich::Enricher;
+use collector::enrich::surroundings::Recorded;
+use collector::finding::{FindingType, Severity};
+use collector::policy::mode::Mode;
+use collector::record::Note;
+use collector::replay::run::{Replayed, replay_from};
+use collector::replay::{Frame, Recording};
+use model::{DetectorKind, Event, Model, Params, Standing};
+
+fn replayed(params: Params) -> Replayed {
+    replay_from(recorded_run(), &recorded_config(), params, true).expect("the recorded run")
+}
+
+fn params() -> Params {
+    recorded_config().params()
+}
+
+#[test]
+fn the_intrusion_is_found_and_denied_and_the_benign_changes_are_not() {
+    let run = replayed(params());
+    let exec = run.findings.iter().filter(|finding| finding.kind == FindingType::ExecNovel).collect::<Vec<_>>();
+    assert_eq!(exec.len(), 2, "both shells, and nothing of reload, load, rotation and upgrade");
+    assert!(exec.iter().all(|finding| finding.severity == Severity::High && finding.title.contains("/bin/sh")));
+    let first = exec[0].created.boot_ns;
+    assert!(
+        run.findings.iter().all(|finding| finding.created.boot_ns + 50_000_000 > first),
+        "nothing before the intrusion"
+    );
+    let trees =
+        run.decisions.iter().filter(|decision| !decision.shadow && matches!(decision.target, Target::Tree { .. }));
+    assert_eq!(trees.count(), 2, "each shell's tree is fenced off");
+    let gates: Vec<_> =
+        run.decisions.iter().flat_map(|decision| &decision.allowed).map(|gate| gate.net.to_string()).collect();
+    assert!(gates.contains(&"10.77.0.20/32".to_owned()), "the database stays allowed: {gates:?}");
+}
+
+#[test]
+fn findings_are_as_they_were() {
+    let run = replayed(params());
+    let mut text = String::new();
+    for finding in &run.findings {
+        let kind = serde_json::to_string(&finding.kind).expect("a name");
+        writeln!(text, "{} {kind} {:?} {}", finding.short(), finding.severity, finding.title).expect("a string");
+        for reason in &finding.reasons {
+            let (what, now, usual) = (&reason.what, &reason.now, &reason.usual);
+            writeln!(text, "    {what}: {now} (usual: {usual})").expect("a string");
+        }
+    }
+    for decision in &run.decisions {
+        let (shadow, target) = (decision.shadow, &decision.target);
+        writeln!(text, "{} shadow {shadow} {target:?}: {}", decision.short(), decision.reason).expect("a string");
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recorded-demo.txt");
+    if std::env::var_os("STOCKADE_BLESS").is_some() {
+        std::fs::write(&golden, &text).expect("blessed");
+    }
+    let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(text, wanted, "if this is meant: STOCKADE_BLESS=1 cargo test -p collector --test path");
+}
+
+#[test]
+fn the_same_records_give_the_same_scores() {
+    let (one, two) = (replayed(params()), replayed(params()));
+    assert_eq!(one.fingerprint, two.fingerprint);
+    assert_eq!(one.findings, two.findings);
+    assert_ne!(
+        one.fingerprint,
+        replayed(Params { seed: 7, ..params() }).fingerprint,
+        "the fingerprint sees the forest"
+    );
+}
+
+/// The model matters to the path: without it the facts are still told, but nobody is fenced off because of them.
+#[test]
+fn a_constant_instead_of_the_forest_denies_nothing() {
+    let run = replayed(Params { detector: DetectorKind::Constant, ..params() });
+    assert!(run.findings.iter().any(|finding| finding.kind == FindingType::ExecNovel), "novelty is still told");
+    assert_eq!(run.decisions, [], "but it is not enough for a denial");
+    let high = run.findings.iter().filter(|finding| finding.kind == FindingType::Sequence);
+    assert_eq!(high.count(), 0, "and strange sequences are not seen at all");
+}
+
+/// Events with the standing that their workload had, as the recording tells it.
+fn events() -> Vec<(Event, Standing, Option<String>)> {
+    let recording = Recording::open(recorded_run()).expect("a recording");
+    let mut enricher = Enricher::new(recording.info().clock, Recorded::default());
+    let mut ready: Vec<String> = Vec::new();
+    let mut frozen = None;
+    let mut events = Vec::new();
+    for frame in recording {
+        match frame {
+            Ok(Frame::Note(note)) => {
+                enricher.take_note(&note);
+                if let Note::Mode { workload, mode } = note
+                    && mode > Mode::Learning
+                    && !ready.contains(&workload)
+                {
+                    ready.push(workload.clone());
+                    frozen = Some(workload);
+                }
+            }
+            Ok(Frame::Record(bytes)) => {
+                let record: Record = decode(&bytes).expect("a good record");
+                if let Some(event) = enricher.enrich(&record) {
+                    let is_ready = ready.iter().any(|name| **name == *event.process.workload);
+                    let standing = if is_ready { Standing::Ready } else { Standing::Learning };
+                    events.push((event, standing, frozen.take()));
+                }
+            }
+            // The recording ends where the agent was killed.
+            Err(_) => break,
+        }
+    }
+    events
+}
+
+fn judge(model: &mut Model, events: &[(Event, Standing, Option<String>)]) -> Vec<u64> {
+    let mut scores = Vec::new();
+    for (event, standing, frozen) in events {
+        if let Some(workload) = frozen {
+            model.freeze(workload, event.at);
+        }
+        if let Some(verdict) = model.observe(event, *standing) {
+            scores.extend([verdict.score.value.to_bits(), verdict.episode.score.to_bits()]);
+        }
+    }
+    scores
+}
+
+#[test]
+fn a_restart_in_the_middle_changes_no_bit() {
+    let events = events();
+    assert!(events.len() > 1_000, "{} events", events.len());
+    let whole = judge(&mut Model::new(params()).expect("parameters"), &events);
+    // In the middle of learning, and again among the judged.
+    for part in [3, 2] {
+        let cut = events.len() / part;
+        let mut first = Model::new(params()).expect("parameters");
+        let mut scores = judge(&mut first, &events[..cut]);
+        let mut second = Model::restore(&first.snapshot().expect("bytes")).expect("the same model");
+        scores.extend(judge(&mut second, &events[cut..]));
+        assert!(scores == whole, "cut after {cut} of {} events", events.len());
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_never_half_read() {
+    let events = events();
+    let mut model = Model::new(params()).expect("parameters");
+    judge(&mut model, &events[..500]);
+    let bytes = model.snapshot().expect("bytes");
+    for at in (0..bytes.len()).step_by(bytes.len() / 200 + 1) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x40;
+        assert!(Model::restore(&flipped).is_err(), "byte {at}");
+        assert!(Model::restore(&bytes[..at]).is_err(), "cut at {at}");
+    }
+}
