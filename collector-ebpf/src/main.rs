@@ -13,6 +13,7 @@
 
 mod control;
 mod deny;
+mod empty;
 mod flow;
 mod maps;
 mod offsets;

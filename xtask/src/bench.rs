@@ -33,7 +33,8 @@ pub fn bench(root: &Path, options: &Options) -> anyhow::Result<()> {
     bpf::build(root)?;
     for (name, what) in chosen {
         println!("bench    {name}: {what}");
-        must(cargo(root).args(["bench", "--quiet", "--package", "collector", "--bench", name]))?;
+        // The kernel side does not depend on the profile, and the development one is built already.
+        must(cargo(root).args(["bench", "--quiet", "--profile", "dev", "--package", "collector", "--bench", name]))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod test;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
@@ -41,16 +41,25 @@ enum Chore {
     Bench(bench::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    let root = root();
-    match Cli::parse().chore {
+fn main() -> ExitCode {
+    match run_chore(Cli::parse().chore, &root()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
+    match chore {
         Chore::Setup(options) => setup::setup(&options),
-        Chore::Bpf => bpf::build(&root).map(|object| println!("bpf      {}", object.display())),
-        Chore::Run(options) => run::run(&root, &options),
-        Chore::Test => test::test(&root),
-        Chore::Tidy => tidy::tidy(&root),
+        Chore::Bpf => bpf::build(root).map(|object| println!("bpf      {}", object.display())),
+        Chore::Run(options) => run::run(root, &options),
+        Chore::Test => test::test(root),
+        Chore::Tidy => tidy::tidy(root),
         Chore::Kafka(command) => kafka::run(command),
-        Chore::Bench(options) => bench::bench(&root, &options),
+        Chore::Bench(options) => bench::bench(root, &options),
     }
 }
 

@@ -15,9 +15,11 @@ pub fn test(root: &Path) -> anyhow::Result<()> {
     if let Err(error) = setup(&Options { purpose: Purpose::Test, yes: false }) {
         skipped.push(format!("setup was not complete: {error:#}"));
     }
-    tidy::tidy(root)?;
+    // A fault of style must not hide what the tests say; it fails the whole all the same.
+    let mut faults: Vec<String> = tidy::tidy(root).err().map(|error| error.to_string()).into_iter().collect();
     if told(cargo(root).args(["fmt", "--version"])).is_some() {
-        must(cargo(root).args(["fmt", "--all", "--check"]))?;
+        let formatted = must(cargo(root).args(["fmt", "--all", "--check"]));
+        faults.extend(formatted.err().map(|error| error.to_string()));
     } else {
         skipped.push("format check: rustfmt is not installed".to_owned());
     }
@@ -60,7 +62,7 @@ pub fn test(root: &Path) -> anyhow::Result<()> {
         println!("skipped  {}", line.trim_start_matches("skipped:").trim());
     }
     if !status.success() {
-        bail!("cargo test failed: {status}");
+        faults.push(format!("cargo test: {status}"));
     }
-    Ok(())
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }
 }

@@ -176,6 +176,7 @@ pub fn options_of(config: &Config) -> KernelOptions {
         bulk_bytes: config.kernel.bulk_bytes,
         window_age: Duration::from_millis(config.kernel.window_age_ms),
         skip_tgid: std::process::id(),
+        only: None,
     }
 }
 

@@ -109,6 +109,8 @@ pub struct KernelOptions {
     pub window_age: Duration,
     /// Thread group whose calls are skipped: the agent's own.
     pub skip_tgid: u32,
+    /// Only these programs, for benchmarks; `None` = all.
+    pub only: Option<&'static [&'static str]>,
 }
 
 impl Default for KernelOptions {
@@ -121,6 +123,7 @@ impl Default for KernelOptions {
             bulk_bytes: 8 << 20,
             window_age: Duration::from_secs(2),
             skip_tgid: std::process::id(),
+            only: None,
         }
     }
 }
@@ -178,7 +181,7 @@ impl Kernel {
                 attach::open_cgroup(path).map_err(|source| LoadError::Cgroup { path: path.to_path_buf(), source })
             })
             .transpose()?;
-        let attached = attach::attach_all(&mut ebpf, &btf, cgroup.as_ref(), pins.as_ref());
+        let attached = attach::attach_all(&mut ebpf, &btf, cgroup.as_ref(), pins.as_ref(), options.only);
         Ok(Self { ebpf, attached, missing: offsets.missing, pins, scope: options.scope.clone(), took: began.elapsed() })
     }
 
