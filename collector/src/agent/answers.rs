@@ -80,10 +80,11 @@ impl Judge {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host_name(),
             up_seconds: self.began.elapsed().as_secs(),
-            can_deny_network: works("deny_connect4") && works("deny_connect6"),
+            can_deny_network: works("deny_connect4") && works("deny_connect6") && self.enforcement_off.is_none(),
             off: attached
                 .iter()
                 .filter_map(|row| Some(format!("{}: {}", row.row.program, row.off.as_deref()?.lines().last()?)))
+                .chain(self.enforcement_off.clone())
                 .collect(),
             ledger_text: reconciliation.to_string(),
             ledger: serde_json::to_value(&reconciliation).unwrap_or_default(),

@@ -59,6 +59,8 @@ pub struct Judge {
     pub(super) boot: String,
     pub(super) began: Instant,
     pub(super) latency: Latency,
+    /// Why nothing can be denied on this kernel.
+    pub(super) enforcement_off: Option<String>,
     last_tick: Instant,
     last_snapshot: Instant,
     last_health: Instant,
@@ -104,6 +106,7 @@ impl Judge {
             boot,
             began: now,
             latency: Latency::default(),
+            enforcement_off: None,
             last_tick: now,
             last_snapshot: now,
             last_health: now,

@@ -32,7 +32,7 @@ use judge::{Judge, TICK, Taken};
 use crate::api::protocol::{ApiError, ErrorCode, Request, WatchItem};
 use crate::api::server::{Backend, Caller, serve};
 use crate::config::{Config, OnExit};
-use crate::enforce::{KernelEnforcer, KernelMaps};
+use crate::enforce::{Enforcer, KernelEnforcer, KernelMaps, NoEnforcer};
 use crate::enrich::Enricher;
 use crate::enrich::clock::{Clock, boot_now};
 use crate::enrich::surroundings::{Live, Noting};
@@ -202,11 +202,12 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
     let clock =
         if config.agent.clock_factor == 1.0 { now } else { now.with_factor(now.boot_ns, config.agent.clock_factor) };
     let chain = Chain::new(Enricher::new(clock, Noting::new(Live::new())), model, policy);
-    let enforcer = KernelEnforcer::new(KernelMaps::of(&kernel)?)?;
+    let (enforcer, enforcement_off) = enforcer_for(&kernel)?;
     let fanout = Fanout::start(config.sinks.clone(), host)?;
     let record = config.agent.record.clone();
     let seed = config.model.seed;
-    let mut judge = Judge::new(config, chain, store, Box::new(enforcer), kernel, fanout, watchers, boot);
+    let mut judge = Judge::new(config, chain, store, enforcer, kernel, fanout, watchers, boot);
+    judge.enforcement_off = enforcement_off;
     if let Some(path) = record {
         judge.recorder = Some(begin_recording(&path, clock, seed)?);
     }
@@ -217,6 +218,20 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
     let live = judge.chain.policy.live(at);
     judge.enforcer.apply(&live, at.boot_ns)?;
     Ok(judge)
+}
+
+/// Who writes deny entries: nobody, when the programs do not read this kernel as `/proc` does.
+fn enforcer_for(kernel: &Kernel) -> anyhow::Result<(Box<dyn Enforcer + Send>, Option<String>)> {
+    match kernel.self_check() {
+        Ok(text) => {
+            tracing::info!(text, "self-check");
+            Ok((Box::new(KernelEnforcer::new(KernelMaps::of(kernel)?)?), None))
+        }
+        Err(why) => {
+            tracing::error!(why, "the self-check failed: nothing will be denied");
+            Ok((Box::<NoEnforcer>::default(), Some(format!("enforcement: the self-check failed: {why}"))))
+        }
+    }
 }
 
 fn restore(config: &Config, store: &Store, boot: &str) -> anyhow::Result<(model::Model, State, bool)> {

@@ -10,6 +10,11 @@ struct Report {
     items: Vec<Item>,
 }
 
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no answer, or nothing can be printed.
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = common.config()?;
     let report = Report { items: probe(&config.kernel.bpffs) };

@@ -26,6 +26,11 @@ pub enum Command {
     Watch,
 }
 
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no answer, or nothing can be printed.
 pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
     let mut client = common.client()?;
     match command {

@@ -1,19 +1,19 @@
 //! The command line: one file a command, every answer as a table or as JSON.
 
-mod baseline;
+pub mod baseline;
 mod config;
 mod decisions;
 mod disarm;
-mod doctor;
+pub mod doctor;
 mod events;
 mod exit;
-mod findings;
+pub mod findings;
 mod mode;
 pub mod printable;
 mod record;
-mod replay;
+pub mod replay;
 mod run;
-mod status;
+pub mod status;
 mod table;
 mod top;
 

@@ -19,6 +19,11 @@ pub struct Options {
     modes: bool,
 }
 
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no answer, or nothing can be printed.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     let replayed = replay(&options.file, &common.config()?, options.modes)?;
     match common.output {

@@ -4,6 +4,11 @@ use super::{Common, Exit, table};
 use crate::api::protocol::{Request, Status};
 use crate::cli::findings::name;
 
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no answer, or nothing can be printed.
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let status: Status = common.client()?.ask(Request::Status)?;
     table::one(common.output, &status, text)?;

@@ -13,6 +13,7 @@ use super::account::Account;
 use super::handle::Agent;
 use super::shop::{ATTACKER_SHELL, ATTACKER_WEB, Attempt, Heard, Layout, SITE, Served, boot_ns, encode_percent};
 use super::stage::{Place, Stage};
+use crate::api::protocol::Status;
 use crate::decision::Decision;
 use crate::finding::{Finding, FindingType};
 
@@ -240,14 +241,26 @@ impl<'a> Play<'a> {
         );
         let first_denied = attempts.iter().find(|attempt| attempt.errno == 1).map(|attempt| attempt.boot_ns);
         let first = finding.created.boot_ns;
+        let status: Status = self.agent.json(&["status"])?;
         self.account.tell(
             "DELAY",
             format!(
-                "first malicious exec to first denied connect: {:.1} ms; downloads that succeeded before: {downloads}",
-                first_denied.unwrap_or(first).saturating_sub(first) as f64 / 1e6
+                "first malicious exec to first denied connect: {:.1} ms; downloads that succeeded before: {downloads}; record to entry: {} µs at most",
+                first_denied.unwrap_or(first).saturating_sub(first) as f64 / 1e6,
+                status.latency_us.2
             ),
         );
         println!("{}", indent(&self.agent.text(&["findings", "show", &finding.short()])?));
+        for other in
+            self.agent.findings()?.iter().filter(|other| other.anchor == finding.anchor && other.id != finding.id)
+        {
+            println!("       │ {}  {:?}  {}", other.short(), other.severity, other.title);
+            let named =
+                other.reasons.iter().filter(|reason| ["sequence", "destination"].contains(&reason.what.as_str()));
+            named.for_each(|reason| {
+                println!("       │         {:<13} {}   usual: {}", reason.what, reason.now, reason.usual)
+            });
+        }
         println!("{}", indent(&self.agent.text(&["decisions", "list"])?));
         Ok(Some(decision))
     }

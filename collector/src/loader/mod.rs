@@ -211,6 +211,15 @@ impl Kernel {
         entries.get(&tgid, 0).ok()
     }
 
+    /// Compares what the programs read with `/proc`, before anything is enforced.
+    ///
+    /// # Errors
+    ///
+    /// What differs: then nothing may be denied on this kernel.
+    pub fn self_check(&self) -> Result<String, String> {
+        selfcheck::agrees(self)
+    }
+
     /// How long BTF, load and attach took.
     pub fn load_time(&self) -> Duration {
         self.took

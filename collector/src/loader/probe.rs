@@ -137,7 +137,7 @@ fn programs(mount: Option<&Path>) -> Vec<Item> {
                     "CONFIG_AUDIT=y for the login user",
                 )
             }));
-            items.push(match super::selfcheck::agrees(&kernel) {
+            items.push(match kernel.self_check() {
                 Ok(text) => ok("self-check", text),
                 Err(text) => bad(
                     Level::Fail,

@@ -3,8 +3,9 @@
 //! The programs ignore this process (it is the agent), so a child is watched: its lineage entry must carry the cookie that
 //! `/proc/PID/stat` gives. A wrong offset shows at once: the start time, the group leader and the pid are all part of it.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::Kernel;
 
@@ -14,38 +15,33 @@ use super::Kernel;
 ///
 /// What differs.
 pub fn agrees(kernel: &Kernel) -> Result<String, String> {
-    let scope = kernel.scope().ok_or("only a confined kernel object is checked")?;
-    let join = "echo 0 > \"$0/cgroup.procs\" && sleep 0.3 & echo 0 > \"$0/cgroup.procs\"; sleep 0.3 & wait";
+    // The background job is born inside the scope, so its birth is stamped.
+    let script = "test -z \"$0\" || echo 0 > \"$0/cgroup.procs\"; sleep 0.3 & echo $!; wait";
     let mut child = Command::new("/bin/sh")
-        .args(["-c", join])
-        .arg(scope)
+        .args(["-c", script])
+        .arg(kernel.scope().unwrap_or(Path::new("")))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("cannot start a child to compare: {error}"))?;
-    let compared = compare(kernel, scope);
+    let mut line = String::new();
+    let told = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
+    let compared = match (told, line.trim().parse()) {
+        (Some(Ok(_)), Ok(pid)) => compare(kernel, pid),
+        _ => Err("the child to compare did not say its pid".to_owned()),
+    };
     let _ = child.wait();
     compared
 }
 
-fn compare(kernel: &Kernel, scope: &std::path::Path) -> Result<String, String> {
-    let deadline = Instant::now() + Duration::from_millis(800);
-    loop {
-        let procs = std::fs::read_to_string(scope.join("cgroup.procs")).unwrap_or_default();
-        for pid in procs.lines().filter_map(|line| line.parse::<u32>().ok()) {
-            let Some(lineage) = kernel.lineage(pid) else { continue };
-            let Some(told) = cookie_in_proc(pid) else { continue };
-            if lineage.cookie != told {
-                return Err(format!("pid {pid}: the kernel says cookie {:#x}, /proc says {told:#x}", lineage.cookie));
-            }
-            return Ok(format!("pid, group leader and start time of pid {pid} agree with /proc"));
-        }
-        if Instant::now() > deadline {
-            return Err("no birth was seen in the cgroup within 800 ms".to_owned());
-        }
-        std::thread::sleep(Duration::from_millis(5));
+fn compare(kernel: &Kernel, pid: u32) -> Result<String, String> {
+    let lineage = kernel.lineage(pid).ok_or_else(|| format!("the birth of pid {pid} was not seen"))?;
+    let told = cookie_in_proc(pid).ok_or_else(|| format!("/proc does not know pid {pid}"))?;
+    if lineage.cookie == told {
+        return Ok(format!("pid, group leader and start time of pid {pid} agree with /proc"));
     }
+    Err(format!("pid {pid}: the kernel says cookie {:#x}, /proc says {told:#x}", lineage.cookie))
 }
 
 fn cookie_in_proc(pid: u32) -> Option<u64> {

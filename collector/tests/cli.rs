@@ -1,0 +1,199 @@
+//! The command line as people and scripts meet it: texts, exit codes, and names that would like to take over a terminal.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use collector::api::protocol::{BaselineRow, Status};
+use collector::cli::{baseline, doctor, findings, status};
+use collector::finding::{Finding, FindingState, FindingType, ProcessSummary, Reason, Severity};
+use collector::loader::probe::{Item, Level};
+use collector::policy::mode::Mode;
+use model::event::Time;
+use uuid::Uuid;
+
+const HOSTILE: &str = "/tmp/\u{1b}[2J\u{7}\u{202e}txt.exe\nFAKE  HIGH";
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("STOCKADE_BLESS").is_some() {
+        std::fs::write(&path, text).expect("blessed");
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, wanted, "if this is meant: STOCKADE_BLESS=1 cargo test -p collector --test cli");
+}
+
+fn harmless(text: &str) {
+    let bad = text.chars().find(|c| (c.is_control() && *c != '\n') || ('\u{202a}'..='\u{202e}').contains(c));
+    assert_eq!(bad, None, "{text:?}");
+}
+
+fn finding() -> Finding {
+    let at = |seconds: u64| Time { unix_ns: (1_764_079_331 + seconds) * 1_000_000_000, boot_ns: 0 };
+    let process = |pid: u32, exe: &str| ProcessSummary {
+        cookie: u64::from(pid),
+        pid,
+        exe: exe.into(),
+        cmdline: format!("{exe} -c \"curl http://203.0.113.7\"").into(),
+        uid: 33,
+        loginuid: None,
+    };
+    Finding {
+        id: Uuid::from_u128(0x0198_f6a2_7c1e_7b32_9d55_2f3c_8d1e_0a11),
+        kind: FindingType::ExecNovel,
+        severity: Severity::High,
+        state: FindingState::Open,
+        host: "web-014".into(),
+        workload: "unit:shop-web.service".into(),
+        mode: Mode::Enforcing,
+        created: at(0),
+        updated: at(4),
+        count: 3,
+        title: format!("helper started {HOSTILE}, which unit:shop-web.service never did"),
+        anchor: 4711,
+        tree: vec![process(912, "/usr/sbin/nginx"), process(4409, "/srv/helper"), process(4711, HOSTILE)],
+        score: 63.4,
+        threshold: 30.0,
+        calibrated: false,
+        depth: Some((1.9, 8.4)),
+        reasons: vec![Reason {
+            what: "exec edge".to_owned(),
+            now: format!("/srv/helper > {HOSTILE}"),
+            usual: "7 others in 500 observations, never this one".to_owned(),
+            bits: 21.8,
+        }],
+        happened: vec!["exec sh".to_owned(), "exec curl".to_owned()],
+        related: Vec::new(),
+        decisions: vec![4],
+        denied: 2,
+        lost: 0.0,
+        test: false,
+    }
+}
+
+#[test]
+fn a_finding_is_explained_and_its_names_are_harmless() {
+    let text = findings::show(&finding());
+    harmless(&text);
+    assert!(!text.lines().any(|line| line.starts_with("FAKE")), "a name cannot make a line of its own");
+    golden("finding.txt", &text);
+}
+
+#[test]
+fn the_status_says_what_is_off_and_what_is_not_calibrated() {
+    let status = Status {
+        version: "0.1.0".to_owned(),
+        host: "web-014".to_owned(),
+        up_seconds: 777_600,
+        can_deny_network: true,
+        off: vec!["owner_send: no such tracepoint\u{1b}[31m".to_owned()],
+        ledger: serde_json::Value::Null,
+        ledger_text: "all      sent 912 = decoded 900 + rejected 0 + lost 12\ncalls    seen 5 = recorded 5".to_owned(),
+        workloads: [9, 44, 3],
+        model: "64 trees over 2040 rows".to_owned(),
+        cannot_enforce: Vec::new(),
+        threshold: 30.0,
+        calibrated: false,
+        findings: [3, 0, 1],
+        held_back: 0,
+        decisions: [1, 4],
+        sinks: Vec::new(),
+        latency_us: (2, 840, 1_200),
+        memory_mib: 51,
+        clock_factor: 1.0,
+    };
+    let text = status::text(&status);
+    harmless(&text);
+    golden("status.txt", &text);
+}
+
+#[test]
+fn a_baseline_row_says_what_is_missing() {
+    let row = BaselineRow {
+        workload: "unit:nginx.service".to_owned(),
+        mode: Mode::Enforcing,
+        author: "root".to_owned(),
+        falls_back_in: Some(28_000),
+        ready: false,
+        reasons: vec!["a new fact 3 min ago".to_owned()],
+        flags: vec!["tainted".to_owned()],
+        windows: 1_900_000,
+        execs: 40,
+        flows: 7,
+        exes: 2,
+        exec_edges: 3,
+        destinations: 1,
+        trigrams: 250,
+        singleton_share: 0.12,
+    };
+    golden("baseline.txt", &baseline::status_cells(&row).join("\n"));
+}
+
+#[test]
+fn the_doctor_names_the_loss_and_the_remedy() {
+    let item = |level, area: &str, text: &str, lost: &str, fix: &str| Item {
+        level,
+        area: area.to_owned(),
+        text: text.to_owned(),
+        lost: lost.to_owned(),
+        fix: fix.to_owned(),
+    };
+    let items = [
+        item(Level::Ok, "kernel", "Linux 6.18.0, x86_64", "", ""),
+        item(Level::Off, "LSM", "this kernel loads no LSM programs", "denial of exec", "boot with bpf in lsm="),
+    ];
+    golden("doctor.txt", &doctor::text(&items));
+}
+
+// ---- The binary itself ---------------------------------------------------------------------------------------------
+
+fn stockade(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_stockade")).args(args).output().expect("the binary runs")
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    std::fs::write(path("good.toml"), "[agent]\nsocket = \"/nonexistent/stockade.sock\"\n").expect("written");
+    std::fs::write(path("bad.toml"), "[agent]\nsokket = \"/x\"\n").expect("written");
+
+    let help = stockade(&["--help"]);
+    assert!(said(&help).contains("Exit codes:"));
+    assert_eq!(stockade(&["no-such-command"]).status.code(), Some(2));
+    let bad = stockade(&["config", "check", "--config", &path("bad.toml")]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(said(&bad).contains("did you mean `socket`?"), "{}", said(&bad));
+    assert_eq!(stockade(&["config", "check", "--config", &path("good.toml")]).status.code(), Some(0));
+    let absent = stockade(&["status", "--config", &path("good.toml")]);
+    assert_eq!(absent.status.code(), Some(3), "{}", said(&absent));
+    assert!(said(&absent).contains("sudo stockade run"), "the remedy: {}", said(&absent));
+    let missing = stockade(&["replay", &path("nothing.stk")]);
+    assert_eq!(missing.status.code(), Some(1));
+    std::fs::write(path("garbage.stk"), [0x5a; 4096]).expect("written");
+    assert!(said(&stockade(&["replay", &path("garbage.stk")])).contains("not a recording"));
+}
+
+#[test]
+fn a_cut_recording_is_replayed_up_to_the_cut() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut collector::demo::recorded_run(), &mut bytes).expect("the recorded run");
+    let file: PathBuf = directory.path().join("cut.stk");
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("written");
+    let output = stockade(&["replay", &file.to_string_lossy(), "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "attention: it was cut off");
+    let replayed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(replayed["records"].as_u64().is_some_and(|records| records > 100));
+    assert!(replayed["cut_off"].as_str().is_some_and(|why| why.contains("cut off")));
+}
+
+#[test]
+fn the_recorded_demo_keeps_its_promises_without_privileges() {
+    let output = stockade(&["demo", "--recorded"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("nothing is denied") && said(&output).contains("PASS"));
+}
