@@ -21,7 +21,7 @@ fn main() {
     std::fs::create_dir(&scope).expect("run as root");
     let options = KernelOptions { scope: Some(scope.clone()), cgroup_mount: Some(mount), ..KernelOptions::default() };
     let kernel = Kernel::load(&options).expect("run after cargo xtask bpf");
-    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&kernel).expect("maps")).expect("an enforcer");
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&kernel).expect("maps"));
     let mut child = Command::new("/bin/sh")
         .args(["-c", "echo 0 > \"$0/cgroup.procs\"; exec \"$@\""])
         .arg(&scope)

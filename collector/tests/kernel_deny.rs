@@ -5,10 +5,11 @@
 #[path = "kernel_deny/children.rs"]
 mod children;
 mod support;
+#[path = "kernel_deny/tools.rs"]
+mod tools;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::TcpListener;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +20,13 @@ use collector::decision::{Author, Decision, DecisionAction, DecisionState, Desti
 use collector::decode::Record;
 use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
-use collector::loader::{Pins, mount_of_cgroup2};
+use collector::loader::{Kernel, KernelOptions, Pins, mount_of_cgroup2};
 use collector_common::deny::DENY_BREAKER;
 use collector_common::header::{cookie_of_ticks, tgid_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::event::Time;
 use support::{Cgroup, Watch, end, run};
+use tools::{Bpffs, Log, Server};
 
 const MS: u64 = 1_000_000;
 const EPERM: i32 = 1;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let skip = !support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 13] = [
         ("a_tree_is_denied_with_children_older_and_younger_than_the_decision", a_tree_is_denied_with_all_its_children),
         ("a_cgroup_is_denied_with_its_children_and_no_other", a_cgroup_is_denied_with_its_children_and_no_other),
         ("an_address_a_prefix_and_its_ports_are_denied_v4_mapped_too", addresses_prefixes_and_ports_are_denied),
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         ("the_peer_of_an_open_connection_gets_no_more_bytes", the_peer_of_an_open_connection_gets_no_more_bytes),
         ("two_decisions_on_one_tree_are_undone_one_at_a_time", two_decisions_on_one_tree_are_undone_one_at_a_time),
         ("a_killed_agent_leaves_the_denial_until_its_deadline", a_killed_agent_leaves_the_denial_until_its_deadline),
+        ("a_restarted_agent_takes_a_denial_over_without_a_gap", a_restarted_agent_takes_over_without_a_gap),
         ("a_million_denied_connects_are_denied_and_told_rarely", a_million_denied_connects_are_denied_and_told_rarely),
         ("a_protected_process_is_never_denied", a_protected_process_is_never_denied),
         ("a_shadow_counts_and_lets_through", a_shadow_counts_and_lets_through),
@@ -101,33 +104,11 @@ fn cookie_in_proc(pid: u32) -> u64 {
     cookie_of_ticks(field.parse().expect("a number"), pid)
 }
 
-/// A listener that accepts everything, on every loopback address.
-struct Server {
-    port: u16,
-}
-
-impl Server {
-    fn start() -> Self {
-        let listener = TcpListener::bind("0.0.0.0:0").expect("a listener");
-        let port = listener.local_addr().expect("its address").port();
-        std::thread::spawn(move || while listener.accept().is_ok() {});
-        Self { port }
-    }
-
-    fn at(&self, ip: [u8; 4]) -> String {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::from(ip)), self.port).to_string()
-    }
-
-    fn local(&self) -> String {
-        self.at([127, 0, 0, 1])
-    }
-}
-
 /// A watch and an enforcer over its maps.
 fn guard(name: &str) -> (Watch, KernelEnforcer) {
     let watch = Watch::new(name);
     let maps = KernelMaps::of(&watch.kernel).expect("deny maps");
-    (watch, KernelEnforcer::new(maps).expect("an enforcer"))
+    (watch, KernelEnforcer::new(maps))
 }
 
 fn child(cgroup: &Cgroup, args: &[&str]) -> Command {
@@ -139,38 +120,6 @@ fn child(cgroup: &Cgroup, args: &[&str]) -> Command {
 fn once(cgroup: &Cgroup, address: &str) -> i32 {
     let output = run(&mut child(cgroup, &["once", address]));
     String::from_utf8_lossy(&output.stdout).parse().expect("an errno")
-}
-
-struct Log(PathBuf);
-
-impl Log {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("stockade-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        Self(path)
-    }
-
-    /// Who, when, errno.
-    fn lines(&self) -> Vec<(String, u64, i32)> {
-        let text = std::fs::read_to_string(&self.0).unwrap_or_default();
-        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-        let parse = |line: &str| {
-            let mut parts = line.split(' ');
-            let who = parts.next().expect("who").to_owned();
-            (who, parts.next().expect("when").parse().expect("ns"), parts.next().expect("how").parse().expect("errno"))
-        };
-        complete.lines().map(parse).collect()
-    }
-
-    fn of(&self, who: &str, after: u64) -> Vec<i32> {
-        self.lines().into_iter().filter(|(name, at, _)| name == who && *at > after).map(|(_, _, errno)| errno).collect()
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 fn all(errnos: &[i32], wanted: i32) -> bool {
@@ -337,12 +286,11 @@ fn two_decisions_on_one_tree_are_undone_one_at_a_time() {
 fn a_killed_agent_leaves_the_denial_until_its_deadline() {
     const TTL_MS: u64 = 2_500;
     let cgroup = Cgroup::new("killed");
-    let bpffs = std::env::temp_dir().join(format!("stockade-bpffs-{}", std::process::id()));
-    std::fs::create_dir_all(&bpffs).expect("a folder");
+    let bpffs = Bpffs::new("killed");
     let (server, log) = (Server::start(), Log::new("killed"));
     let mut agent = Command::new(std::env::current_exe().expect("own path"))
         .args(["--child", "agent"])
-        .args([cgroup.path.as_os_str(), bpffs.as_os_str()])
+        .args([cgroup.path.as_os_str(), bpffs.0.as_os_str()])
         .arg(TTL_MS.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -379,11 +327,43 @@ fn a_killed_agent_leaves_the_denial_until_its_deadline() {
         assert!(first_allowed >= until && late < 50 * MS, "{who} was first allowed {} ms from the deadline", late / MS);
     }
     end(family);
-    let (links, maps) = Pins::at(&bpffs).remove_all().expect("unpinned");
+    let (links, maps) = Pins::at(&bpffs.0).remove_all().expect("unpinned");
     assert!(links >= 8 && maps >= 8, "{links} links and {maps} maps had been pinned");
-    assert!(Pins::at(&bpffs).names().is_empty());
-    rustix::mount::unmount(&bpffs, rustix::mount::UnmountFlags::empty()).expect("unmounted");
-    std::fs::remove_dir(&bpffs).expect("removed");
+    assert!(Pins::at(&bpffs.0).names().is_empty());
+}
+
+fn a_restarted_agent_takes_over_without_a_gap() {
+    let (cgroup, bpffs) = (Cgroup::new("restart"), Bpffs::new("restart"));
+    let options = KernelOptions {
+        scope: Some(cgroup.path.clone()),
+        cgroup_mount: mount_of_cgroup2(),
+        bpffs: Some(bpffs.0.clone()),
+        ..KernelOptions::default()
+    };
+    let (server, log) = (Server::start(), Log::new("restart"));
+    let start = || {
+        let kernel = Kernel::load(&options).expect("loaded");
+        let enforcer = KernelEnforcer::new(KernelMaps::of(&kernel).expect("maps"));
+        (kernel, enforcer)
+    };
+    let (kernel, mut enforcer) = start();
+    let dialer = child(&cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
+    sleep(Duration::from_millis(200));
+    let live = [decision(1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, later(60_000))];
+    enforcer.apply(&live, boot_now()).expect("applied");
+    let settled = later(5);
+    drop((kernel, enforcer));
+    sleep(Duration::from_millis(200));
+    let (_kernel, mut enforcer) = start();
+    enforcer.apply(&live, boot_now()).expect("taken over");
+    sleep(Duration::from_millis(300));
+    let during = log.of("main", settled);
+    assert!(during.len() > 50 && all(&during, EPERM), "not one call got through: {during:?}");
+    enforcer.apply(&[], boot_now()).expect("released");
+    let released = later(5);
+    sleep(Duration::from_millis(150));
+    assert!(all(&log.of("main", released), 0), "nothing of the first agent is left in force");
+    end(dialer);
 }
 
 fn a_million_denied_connects_are_denied_and_told_rarely() {

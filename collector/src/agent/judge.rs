@@ -149,7 +149,7 @@ impl Judge {
     }
 
     fn feed(&mut self, record: &Record, bytes: &[u8]) {
-        let Step { event, verdict, outcomes } = self.chain.feed(record);
+        let Step { event, outcomes, .. } = self.chain.feed(record);
         for note in self.chain.enricher.drain_notes() {
             if let Note::Cgroup { id, path: Some(path) } = &note {
                 self.chain.policy.protected_mut().note_cgroup(*id, path);
@@ -174,7 +174,6 @@ impl Judge {
             self.latency.longest_ns = self.latency.longest_ns.max(self.latency.last_ns);
             self.latency.count += 1;
         }
-        let _ = verdict;
         if self.watchers.receiver_count() > 0 {
             let _ = self.watchers.send(WatchItem::Event(event.clone()));
         }

@@ -131,6 +131,12 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     if on_exit == OnExit::Release {
         judge.enforcer.disarm()?;
     }
+    let at = judge.now();
+    let nothing_denied = on_exit == OnExit::Release || judge.chain.policy.live(at).is_empty();
+    if nothing_denied && let Some(pins) = judge.kernel.pins() {
+        // What is pinned only serves denials that outlive the agent.
+        pins.remove_all().context("cannot remove the pinned programs; `stockade disarm` does")?;
+    }
     let ledger = judge.reconcile();
     if let Some(recorder) = judge.recorder.take() {
         recorder.finish()?;
@@ -225,7 +231,7 @@ fn enforcer_for(kernel: &Kernel) -> anyhow::Result<(Box<dyn Enforcer + Send>, Op
     match kernel.self_check() {
         Ok(text) => {
             tracing::info!(text, "self-check");
-            Ok((Box::new(KernelEnforcer::new(KernelMaps::of(kernel)?)?), None))
+            Ok((Box::new(KernelEnforcer::new(KernelMaps::of(kernel)?)), None))
         }
         Err(why) => {
             tracing::error!(why, "the self-check failed: nothing will be denied");

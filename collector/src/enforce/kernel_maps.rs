@@ -179,6 +179,15 @@ impl KernelMaps {
         Ok(disarmed)
     }
 
+    /// Notes what an earlier agent left, without touching it: the next [`KernelMaps::apply`] replaces or removes it, so a
+    /// denial that is to go on is never open in between.
+    pub fn adopt(&mut self) {
+        self.written.tree = self.tree.keys().flatten().map(|key| (key, Entry::default())).collect();
+        self.written.cgroup = self.cgroup.keys().flatten().map(|key| (key, Entry::default())).collect();
+        let keys = self.address.keys().flatten();
+        self.written.address = keys.map(|key| (address_key(&key), AddressEntry::default())).collect();
+    }
+
     /// Tells whoever looks that the agent lives.
     ///
     /// # Errors
@@ -272,6 +281,14 @@ fn missing_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
 
 fn refused(what: &'static str, map: &'static str, source: MapError) -> EnforceError {
     EnforceError::Map { what, map, source }
+}
+
+fn address_key(key: &Key<[u8; 20]>) -> AddressKey {
+    let data = key.data();
+    let mut address_key = AddressKey { prefix_len: key.prefix_len(), ..AddressKey::default() };
+    address_key.scope.copy_from_slice(&data[..4]);
+    address_key.address.copy_from_slice(&data[4..]);
+    address_key
 }
 
 fn lpm(key: &AddressKey) -> Key<[u8; 20]> {

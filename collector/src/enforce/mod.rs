@@ -112,20 +112,16 @@ pub struct KernelEnforcer {
 }
 
 impl KernelEnforcer {
-    /// Takes over the maps, empties them of what an earlier agent left, and starts from nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the maps cannot be read or written.
-    pub fn new(mut maps: KernelMaps) -> Result<Self, EnforceError> {
-        maps.clear()?;
-        Ok(Self {
+    /// Takes over the maps with what an earlier agent left in them: the first [`Enforcer::apply`] replaces it.
+    pub fn new(mut maps: KernelMaps) -> Self {
+        maps.adopt();
+        Self {
             slots: Slots::default(),
             effective: Effective::default(),
             maps,
             read: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
-        })
+        }
     }
 
     /// What was last put into force.

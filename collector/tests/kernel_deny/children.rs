@@ -93,7 +93,7 @@ fn agent(scope: &Path, bpffs: &Path, ttl_ms: u64) {
         ..KernelOptions::default()
     };
     let kernel = Kernel::load(&options).expect("loaded");
-    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&kernel).expect("maps")).expect("an enforcer");
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&kernel).expect("maps"));
     println!("ready");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("a pid");
