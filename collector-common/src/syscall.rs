@@ -129,8 +129,68 @@ impl Default for Window {
     }
 }
 
-/// The class of every call of x86-64 by its number, as a table for the kernel.
-pub const fn classes() -> [u8; 1024] {
+/// Bits of [`traits`] that hold the [`Class`].
+pub const CLASS_MASK: u8 = 7;
+/// The call has an argument class.
+pub const HAS_ARGUMENT_CLASS: u8 = 1 << 3;
+/// A positive result is bytes read.
+pub const READS: u8 = 1 << 4;
+/// A positive result is bytes written.
+pub const WRITES: u8 = 1 << 5;
+/// May be a trigger ([`crate::token::is_trigger`]).
+pub const MAY_TRIGGER: u8 = 1 << 6;
+/// When it succeeds, another program reports it: clone at task_newtask, execve at sched_process_exec.
+pub const TOLD_ELSEWHERE: u8 = 1 << 7;
+
+/// What is the same for all calls of a number, as a table for the kernel: most calls then need no comparison at all.
+pub const fn traits() -> [u8; 1024] {
+    use crate::token::x86_64::*;
+    const ARGUMENT: &[u16] =
+        &[OPEN, OPENAT, CREAT, MMAP, MPROTECT, SOCKET, DUP2, DUP3, UNSHARE, SETUID, SETREUID, SETRESUID];
+    const READ_FAMILY: &[u16] =
+        &[READ, PREAD64, READV, PREADV, PREADV2, RECVFROM, RECVMSG, SENDFILE, SPLICE, COPY_FILE_RANGE];
+    const WRITE_FAMILY: &[u16] =
+        &[WRITE, PWRITE64, WRITEV, PWRITEV, PWRITEV2, SENDTO, SENDMSG, SENDFILE, SPLICE, COPY_FILE_RANGE];
+    const TRIGGERS: &[u16] = &[
+        PTRACE,
+        MEMFD_CREATE,
+        EXECVEAT,
+        PROCESS_VM_WRITEV,
+        SETNS,
+        INIT_MODULE,
+        FINIT_MODULE,
+        BPF,
+        IO_URING_SETUP,
+        MPROTECT,
+        MMAP,
+        UNSHARE,
+        DUP2,
+        DUP3,
+        SOCKET,
+    ];
+    const ELSEWHERE: &[u16] = &[CLONE, FORK, VFORK, CLONE3, EXECVE, EXECVEAT];
+    let mut table = classes();
+    let lists = [
+        (ARGUMENT, HAS_ARGUMENT_CLASS),
+        (READ_FAMILY, READS),
+        (WRITE_FAMILY, WRITES),
+        (TRIGGERS, MAY_TRIGGER),
+        (ELSEWHERE, TOLD_ELSEWHERE),
+    ];
+    let mut list = 0;
+    while list < lists.len() {
+        let mut at = 0;
+        while at < lists[list].0.len() {
+            table[lists[list].0[at] as usize] |= lists[list].1;
+            at += 1;
+        }
+        list += 1;
+    }
+    table
+}
+
+/// The class of every call of x86-64 by its number.
+const fn classes() -> [u8; 1024] {
     const FILE: &[u16] = &[
         2, 3, 4, 5, 6, 8, 16, 21, 32, 33, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90,
         91, 92, 93, 94, 132, 133, 137, 138, 161, 188, 189, 190, 191, 192, 193, 194, 195, 196, 197, 198, 199, 217, 235,
@@ -170,4 +230,20 @@ pub const fn classes() -> [u8; 1024] {
         list += 1;
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token;
+
+    #[test]
+    fn the_table_knows_every_trigger() {
+        let table = traits();
+        for number in 0..1023u16 {
+            let may = (0..8).any(|class| token::is_trigger(number, class));
+            assert_eq!(table[number as usize] & MAY_TRIGGER != 0, may, "call {number}");
+        }
+        assert_eq!(table[token::x86_64::READ as usize], Class::Transfer as u8 | READS);
+    }
 }

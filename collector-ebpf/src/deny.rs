@@ -9,7 +9,8 @@ use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns, bpf_loop, bpf_skb_ancestor_cgroup_id,
+    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns, bpf_loop,
+    bpf_skb_ancestor_cgroup_id,
 };
 use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, map};
 use aya_ebpf::maps::lpm_trie::Key;
@@ -235,7 +236,8 @@ fn judge(control: &Control, stats: &mut Stats, search: &mut Search) -> i32 {
         unsafe { bpf_loop(KEYS as u32, try_tree as *const () as *mut c_void, context, 0) };
     }
     if control.active_cgroup != 0 && !is_final(search) {
-        let callback = if search.skb.is_null() { try_current_level as *const () } else { try_packet_level as *const () };
+        let callback =
+            if search.skb.is_null() { try_current_level as *const () } else { try_packet_level as *const () };
         // SAFETY: as above.
         unsafe { bpf_loop(LEVELS, callback as *mut c_void, context, 0) };
     }

@@ -321,9 +321,8 @@ fn connecting(context: *mut bpf_sock_addr, is_v4: bool, is_connect: bool) {
     let Some(stats) = stats::of(Program::FlowConnect) else { return };
     stats.seen += 1;
     // SAFETY: the context that the kernel gave the program; helpers without arguments.
-    let (socket, now, cgroup) = unsafe {
-        ((*context).__bindgen_anon_1.sk, bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id())
-    };
+    let (socket, now, cgroup) =
+        unsafe { ((*context).__bindgen_anon_1.sk, bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id()) };
     if is_connect
         && !socket.is_null()
         && let Some(state) = state_of(socket.cast(), CREATE)

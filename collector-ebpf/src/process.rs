@@ -1,8 +1,6 @@
 //! Processes: lineage at birth, a record of every birth, exec and end.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_probe_read_kernel_str, bpf_probe_read_user,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_probe_read_kernel_str, bpf_probe_read_user};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use collector_common::map::{ANCESTORS, LINEAGE_PARTIAL, Lineage};
@@ -59,7 +57,15 @@ fn born(child: Task, flags: u64) {
             stats.unattributed += 1;
             let mut near = [0; ANCESTORS];
             near[0] = creator_cookie;
-            Lineage { cookie, root: creator_cookie, near, sticky: 0, exe: creator.exe(), flags: LINEAGE_PARTIAL, pad: 0 }
+            Lineage {
+                cookie,
+                root: creator_cookie,
+                near,
+                sticky: 0,
+                exe: creator.exe(),
+                flags: LINEAGE_PARTIAL,
+                pad: 0,
+            }
         }
     };
     if LINEAGE.insert(&child.tgid(), &lineage, 0).is_err() {

@@ -23,5 +23,14 @@ pub fn header(stats: &mut Stats, kind: Kind, len: usize, flags: u16, cookie: u64
     stats.attempted += 1;
     // SAFETY: helpers without arguments.
     let (cpu, boot_ns) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_boot_ns()) };
-    Header { kind: kind as u8, abi: ABI, flags, len: len as u16, cpu: cpu as u16, seq: stats.attempted, boot_ns, cookie }
+    Header {
+        kind: kind as u8,
+        abi: ABI,
+        flags,
+        len: len as u16,
+        cpu: cpu as u16,
+        seq: stats.attempted,
+        boot_ns,
+        cookie,
+    }
 }

@@ -13,7 +13,10 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use collector_common::map::{RowKey, THREAD_EARLY_SENT, Thread};
 use collector_common::stats::{Program, Stats};
-use collector_common::syscall::{EARLY_NOVEL, NOVEL, WINDOW, WINDOW_TRIGGER, Why, Window};
+use collector_common::syscall::{
+    CLASS_MASK, EARLY_NOVEL, HAS_ARGUMENT_CLASS, MAY_TRIGGER, NOVEL, READS, TOLD_ELSEWHERE, WINDOW, WINDOW_TRIGGER,
+    WRITES, Why, Window,
+};
 use collector_common::token::{self, OTHER, Outcome, arg, x86_64 as nr};
 use collector_common::{ExeId, Kind};
 
@@ -70,7 +73,8 @@ fn observe(ctx: &BtfTracePointContext) {
     let result: i64 = ctx.arg(1);
     // SAFETY: the tracepoint's first argument is a pt_regs that the verifier knows.
     let number = unsafe { *words.add(regs::ORIG_AX) } as i64;
-    if is_told_elsewhere(number, result) {
+    let traits = traits_of(number);
+    if is_told_elsewhere(number, result, traits) {
         stats.skipped += 1;
         return;
     }
@@ -80,22 +84,23 @@ fn observe(ctx: &BtfTracePointContext) {
     };
     // SAFETY: as above.
     let (first, second, third) = unsafe { (*words.add(regs::DI), *words.add(regs::SI), *words.add(regs::DX)) };
-    let call = take_apart(task, number, result, first, second, third);
+    let call = take_apart(task, number, traits, result, [first, second, third]);
     append(task, thread, stats, &call);
+}
+
+/// What the table says of a number; nothing of a foreign one.
+#[inline(always)]
+fn traits_of(number: i64) -> u8 {
+    if (0..1024).contains(&number) { TRAITS[number as usize & 1023] } else { 0 }
 }
 
 /// Returns that are no call of their own: nothing after a signal, restarts, and what task_newtask and exec report.
 #[inline(always)]
-fn is_told_elsewhere(number: i64, result: i64) -> bool {
-    if number < 0 || number == nr::RESTART_SYSCALL as i64 || (-516..=-512).contains(&result) {
-        return true;
+fn is_told_elsewhere(number: i64, result: i64, traits: u8) -> bool {
+    if result >= 0 {
+        return number < 0 || traits & TOLD_ELSEWHERE != 0 || number == nr::RESTART_SYSCALL as i64;
     }
-    result >= 0
-        && matches!(
-            number as u16,
-            nr::CLONE | nr::FORK | nr::VFORK | nr::CLONE3 | nr::EXECVE | nr::EXECVEAT
-        )
-        && number < 1024
+    number < 0 || number == nr::RESTART_SYSCALL as i64 || (-516..=-512).contains(&result)
 }
 
 /// The window of a thread; with [`CREATE`] it is made when it is not there.
@@ -109,20 +114,18 @@ pub fn thread_of(task: Task, flags: u64) -> Option<&'static mut Thread> {
 }
 
 #[inline(always)]
-fn take_apart(task: Task, number: i64, result: i64, first: u64, second: u64, third: u64) -> Call {
-    let errno = if result < 0 && result >= -4095 { -result as u32 } else { 0 };
-    let outcome = token::outcome_of(errno);
+fn take_apart(task: Task, number: i64, traits: u8, result: i64, arguments: [u64; 3]) -> Call {
     let foreign = number & X32 != 0 || number >= OTHER as i64 || task.in_compat_call();
     let number = if foreign { OTHER } else { number as u16 & token::NUMBER };
-    let class = class_of(number, first, second, third);
-    let bytes = if errno == 0 && result > 0 { result as u64 } else { 0 };
-    let (read, written) = match number {
-        nr::READ | nr::PREAD64 | nr::READV | nr::PREADV | nr::PREADV2 | nr::RECVFROM | nr::RECVMSG => (bytes, 0),
-        nr::WRITE | nr::PWRITE64 | nr::WRITEV | nr::PWRITEV | nr::PWRITEV2 | nr::SENDTO | nr::SENDMSG => (0, bytes),
-        nr::SENDFILE | nr::SPLICE | nr::COPY_FILE_RANGE => (bytes, bytes),
-        _ => (0, 0),
-    };
-    Call { token: token::token(number, outcome, class), read, written }
+    let [first, second, third] = arguments;
+    let class = if traits & HAS_ARGUMENT_CLASS != 0 && !foreign { class_of(number, first, second, third) } else { 0 };
+    if result < 0 && result >= -4095 {
+        return Call { token: token::token(number, token::outcome_of(-result as u32), class), read: 0, written: 0 };
+    }
+    let bytes = result as u64;
+    let read = if traits & READS != 0 { bytes } else { 0 };
+    let written = if traits & WRITES != 0 { bytes } else { 0 };
+    Call { token: token::token(number, Outcome::Ok, class), read, written }
 }
 
 #[inline(always)]
@@ -215,11 +218,12 @@ fn append(task: Task, thread: &mut Thread, stats: &mut Stats, call: &Call) {
     window.read_bytes += call.read;
     window.write_bytes += call.written;
     window.arch |= (number == OTHER) as u8;
-    let class = CLASS[number as usize] as usize & 7;
+    let traits = TRAITS[number as usize];
+    let class = (traits & CLASS_MASK) as usize;
     window.class[class] = window.class[class].saturating_add(1);
     let trigram = remember(&mut thread.history, number);
     if thread.window.row != 0 {
-        compare(thread, stats, token, trigram);
+        compare(thread, stats, token, traits, trigram);
     }
     if thread.window.n as usize == WINDOW {
         if thread.retry == 0 {
@@ -274,7 +278,7 @@ fn remember(history: &mut u32, number: u16) -> u32 {
 
 /// Compares with what is normal for this executable, and speaks early when it is not.
 #[inline(always)]
-fn compare(thread: &mut Thread, stats: &mut Stats, token: u16, trigram: u32) {
+fn compare(thread: &mut Thread, stats: &mut Stats, token: u16, traits: u8, trigram: u32) {
     let (number, class) = (token::number(token), token::class(token));
     let Some(seen) = SEEN.get_ptr(thread.window.row) else { return };
     // SAFETY: a value of the array; user space sets bits by whole words.
@@ -284,7 +288,10 @@ fn compare(thread: &mut Thread, stats: &mut Stats, token: u16, trigram: u32) {
         thread.window.novel = thread.window.novel.saturating_add(1);
         speak |= note(&mut thread.window, trigram);
     }
-    if token::is_trigger(number, class) && !holds(seen, token::trigger_trigram(number, class)) {
+    if traits & MAY_TRIGGER != 0
+        && token::is_trigger(number, class)
+        && !holds(seen, token::trigger_trigram(number, class))
+    {
         thread.window.header.flags |= WINDOW_TRIGGER;
         speak = true;
     }
@@ -400,5 +407,5 @@ fn output(ring: Ring, window: &mut Window, flags: u64) -> bool {
     unsafe { bpf_ringbuf_output(map, (window as *mut Window).cast(), size_of::<Window>() as u64, flags) == 0 }
 }
 
-/// Class of every call ([`collector_common::syscall::Class`]).
-static CLASS: [u8; 1024] = collector_common::syscall::classes();
+/// What is the same for all calls of a number.
+static TRAITS: [u8; 1024] = collector_common::syscall::traits();
