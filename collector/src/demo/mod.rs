@@ -61,7 +61,6 @@ pub fn run(options: &Options) -> anyhow::Result<Exit> {
     println!("scope    only a cgroup and a network namespace of the demo's own; nothing else can be denied");
     let mut stage = Stage::build(&mount)?;
     let played = play(&mut stage, options.record.as_deref());
-    let bpffs = stage.layout.root.join("bpf");
     let mut account = match played {
         Ok(account) => account,
         Err(error) => {
@@ -73,7 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<Exit> {
             account
         }
     };
-    let left_pinned = unpin(&bpffs);
+    let left_pinned = disarm(&stage.layout.root);
     let mut left = stage.dismantle();
     left.extend(left_pinned);
     let programs = crate::loader::own_programs();
@@ -122,17 +121,23 @@ fn write_config(stage: &Stage, record: Option<&Path>) -> anyhow::Result<std::pat
     Ok(path)
 }
 
-/// Removes what the killed agent left pinned. Returns what could not be removed.
-fn unpin(bpffs: &Path) -> Vec<String> {
-    if Pins::is_mounted(bpffs) {
-        if let Err(error) = Pins::at(bpffs).remove_all() {
-            return vec![format!("pins in {}: {error}", bpffs.display())];
-        }
-        if let Err(error) = rustix::mount::unmount(bpffs, rustix::mount::UnmountFlags::empty()) {
-            return vec![format!("mount {}: {error}", bpffs.display())];
-        }
+/// Removes what the killed agent left pinned, by the command that people use. Returns what is left.
+fn disarm(root: &Path) -> Vec<String> {
+    let bpffs = root.join("bpf");
+    if !Pins::is_mounted(&bpffs) {
+        return Vec::new();
     }
-    Vec::new()
+    let own = std::env::current_exe().unwrap_or_default();
+    let told = std::process::Command::new(own).args(["disarm", "--config"]).arg(root.join("demo.toml")).output();
+    println!(
+        "         {}",
+        told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned()).unwrap_or_default()
+    );
+    let mut left: Vec<String> = Pins::at(&bpffs).names().into_iter().map(|name| format!("pin {name}")).collect();
+    if let Err(error) = rustix::mount::unmount(&bpffs, rustix::mount::UnmountFlags::empty()) {
+        left.push(format!("mount {}: {error}", bpffs.display()));
+    }
+    left
 }
 
 /// Why the kernel part cannot run here.
