@@ -41,7 +41,7 @@ pub struct Add {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tree", "to"])]
     cgroup: Option<std::path::PathBuf>,
     /// An address or prefix; with --tree only for that tree.
-    #[arg(long, value_name = "NET")]
+    #[arg(long, value_name = "NET", value_parser = net)]
     to: Option<IpNet>,
     /// Ports of --to: `443` or `8000-8080`; may be given up to four times.
     #[arg(long = "port", value_name = "PORTS", requires = "to", value_parser = ports)]
@@ -143,6 +143,14 @@ fn target(add: &Add) -> anyhow::Result<Target> {
     })
 }
 
+/// `203.0.113.7`, `203.0.113.0/24`, `2001:db8::/32`.
+fn net(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<std::net::IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "an address or prefix looks like 203.0.113.7 or 10.0.0.0/8".to_owned())
+}
+
 fn ports(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (first.parse(), last.parse()) {
@@ -162,4 +170,21 @@ pub fn seconds(text: &str) -> Result<u64, String> {
     };
     let number: u64 = text[..text.len() - 1].parse().map_err(|_| "a time looks like 90s, 10m, 4h or 2d".to_owned())?;
     number.checked_mul(unit).filter(|seconds| *seconds > 0).ok_or_else(|| "this is no time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_is_understood() {
+        assert_eq!(net("203.0.113.7").map(|net| net.to_string()), Ok("203.0.113.7/32".to_owned()));
+        assert_eq!(net("2001:db8::/32").map(|net| net.prefix_len()), Ok(32));
+        assert!(net("example.org").is_err());
+        assert_eq!(ports("443"), Ok((443, 443)));
+        assert_eq!(ports("8000-8080"), Ok((8000, 8080)));
+        assert!(ports("8080-8000").is_err() && ports("70000").is_err());
+        assert_eq!((seconds("90s"), seconds("2d")), (Ok(90), Ok(172_800)));
+        assert!(seconds("0s").is_err() && seconds("10").is_err() && seconds("").is_err() && seconds("5€").is_err());
+    }
 }

@@ -1,5 +1,7 @@
 //! `stockade run`
 
+use std::io::IsTerminal;
+
 use super::{Common, Exit};
 
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
@@ -7,6 +9,7 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("STOCKADE_LOG").unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let ledger = crate::agent::run(config)?;
     print!("{ledger}");
