@@ -43,10 +43,12 @@ use crate::policy::{Policy, State};
 use crate::record::{Info, Note, Recorder};
 use crate::ring::{RingSink, Rings};
 use crate::sinks::Fanout;
-use crate::store::Store;
+use crate::store::{Store, write_back};
 
 /// Items that a slow watcher may be behind before it misses some.
 const WATCH_BOUND: usize = 4_096;
+/// How often the store's log is written back, on a thread that nobody waits for.
+const WRITE_BACK_EVERY: Duration = Duration::from_secs(10);
 /// How long sinks may take to send what they hold at the end.
 const SINK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -105,6 +107,7 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     let rings = Rings::start(ctrl, bulk, IntoInbox(inbox.clone())).context("cannot start the ring thread")?;
     let socket_path = judge.config.agent.socket.clone();
     let on_exit = judge.config.agent.on_exit;
+    let store_path = judge.config.store();
     let backend = Arc::new(Socket { inbox: inbox.clone(), watchers });
     let (fail, failed) = oneshot::channel();
     let path = socket_path.clone();
@@ -118,6 +121,14 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
         move || {
             work(&mut judge, &inbox);
             judge
+        }
+    })?;
+    std::thread::Builder::new().name("write-back".to_owned()).spawn(move || {
+        loop {
+            std::thread::sleep(WRITE_BACK_EVERY);
+            if let Err(error) = write_back(&store_path) {
+                tracing::warn!(%error, "the store's log grows until it can be written back");
+            }
         }
     })?;
     tracing::info!("running");

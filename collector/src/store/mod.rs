@@ -116,12 +116,27 @@ impl Store {
     }
 }
 
+/// Writes the write-ahead log back into the database, on a connection of its own: whoever writes meanwhile does not wait.
+///
+/// # Errors
+///
+/// When the database cannot be opened or written; the log keeps everything, and the next call tries again.
+pub fn write_back(path: &Path) -> Result<(), StoreError> {
+    let connection = Connection::open(path).map_err(StoreError::statement("write the log back"))?;
+    // A row of counts comes back; it does not matter whether a reader kept a part of the log in use.
+    connection
+        .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        .map_err(StoreError::statement("write the log back"))
+}
+
 /// `synchronous=NORMAL` survives a killed agent but may lose the last commits when power fails. That is enough: the kernel's
 /// entries do not survive that either, so an audit row and its denial are lost together.
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    // Writing the log back waits for the disk, up to a second: never on the path of a decision. See `write_back`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 16 << 20)
 }
 

@@ -116,3 +116,19 @@ fn a_failed_write_leaves_no_half_and_the_next_one_works() {
     assert_eq!(store.audit_rows(10).unwrap().len(), 1);
     assert_eq!(store.snapshot(0).unwrap(), None);
 }
+
+#[test]
+fn the_log_is_written_back_beside_a_writer_and_nothing_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.db");
+    let mut store = Store::open(&path).unwrap();
+    for n in 0..200 {
+        store.audit(&entry(&format!("row {n} {}", "x".repeat(1_000)))).unwrap();
+    }
+    let before = std::fs::metadata(&path).unwrap().len();
+    write_back(&path).unwrap();
+    assert!(std::fs::metadata(&path).unwrap().len() > before, "the rows are in the database now");
+    store.audit(&entry("after")).unwrap();
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().audit_rows(1_000).unwrap().len(), 201);
+}
