@@ -70,7 +70,7 @@ impl Counts {
     pub fn learn(&mut self, fact: &Fact, at: Time, process: u64) -> bool {
         let key = fact.context();
         if !self.contexts.contains_key(&key) && self.contexts.len() >= MAX_CONTEXTS {
-            self.overflow += 1;
+            self.overflow = self.overflow.saturating_add(1);
             return false;
         }
         let context = self.contexts.entry(key).or_default();
@@ -78,9 +78,9 @@ impl Counts {
         if let Some(count) = context.values.get_mut(fact) {
             if count.last_process != process {
                 count.n = count.n.saturating_add(1);
-                context.total += 1;
+                context.total = context.total.saturating_add(1);
             }
-            count.days += u32::from(count.last_day != day);
+            count.days = count.days.saturating_add(u32::from(count.last_day != day));
             if count.owner != hour {
                 count.owner = MANY;
             }
@@ -89,12 +89,12 @@ impl Counts {
             return false;
         }
         if context.values.len() >= MAX_VALUES {
-            self.overflow += 1;
+            self.overflow = self.overflow.saturating_add(1);
             return false;
         }
         let count = Count { n: 1, days: 1, first: at, last_day: day, last_process: process, owner: hour };
         context.values.insert(fact.clone(), count);
-        context.total += 1;
+        context.total = context.total.saturating_add(1);
         self.newest = at;
         true
     }
@@ -120,6 +120,17 @@ impl Counts {
     /// Every fact, in a fixed order.
     pub fn facts(&self) -> impl Iterator<Item = (&Fact, &Count)> {
         self.contexts.values().flat_map(|context| &context.values)
+    }
+
+    /// What is wrong with counts that were read from a snapshot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let broken = |(key, context): (&(u8, Arc<str>), &Context)| {
+            let times: u64 = context.values.values().map(|count| u64::from(count.n)).sum();
+            context.values.len() > MAX_VALUES
+                || context.total < times
+                || context.values.keys().any(|fact| fact.context() != *key)
+        };
+        (self.contexts.len() > MAX_CONTEXTS || self.contexts.iter().any(broken)).then_some("counts of facts")
     }
 
     /// Facts that did not fit.

@@ -136,11 +136,20 @@ impl Episodes {
         done.into_iter().filter_map(|anchor| Some(self.open.remove(&anchor)?.view(anchor, level))).collect()
     }
 
+    /// What is wrong with episodes that were read from a snapshot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let broken = |episode: &Episode| {
+            let bits = episode.scores.values().chain(episode.facts.values()).all(|bits| bits.is_finite());
+            !bits || episode.facts.len() > MAX_FACTS
+        };
+        (self.open.len() > MAX_OPEN || self.open.values().any(broken)).then_some("open episodes")
+    }
+
     fn drop_weakest(&mut self) {
         let weakest = self.open.iter().min_by(|a, b| a.1.score().total_cmp(&b.1.score())).map(|(anchor, _)| *anchor);
         if let Some(anchor) = weakest {
             self.open.remove(&anchor);
-            self.closed_early += 1;
+            self.closed_early = self.closed_early.saturating_add(1);
         }
     }
 }

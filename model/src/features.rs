@@ -51,6 +51,11 @@ impl FeatureVector {
         self.bits[coordinate as usize]
     }
 
+    /// Whether every coordinate is a number.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.bits.iter().all(|bits| bits.is_finite())
+    }
+
     /// Raises a coordinate to at least `bits`.
     pub fn raise(&mut self, coordinate: Coordinate, bits: f64) {
         let slot = &mut self.bits[coordinate as usize];

@@ -87,6 +87,11 @@ impl Forest {
         self.trees.iter().map(|tree| tree.depth(point)).sum::<f64>() / self.trees.len() as f64
     }
 
+    /// Whether every tree is complete, so that a point can walk down it.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.trees.iter().all(Tree::is_sound)
+    }
+
     /// Adds to `cuts` how often each coordinate cut the way of a point, weighted by how much nearer to isolation it got.
     pub fn attribute(&self, point: &[f64; COORDINATES]) -> [f64; COORDINATES] {
         let mut shares = [0.0; COORDINATES];
@@ -157,6 +162,14 @@ impl Tree {
         let (left, right) = chosen.split_at_mut(middle);
         self.split(2 * node + 1, level + 1, left, rows, random, stopped);
         self.split(2 * node + 2, level + 1, right, rows, random, stopped);
+    }
+
+    fn is_sound(&self) -> bool {
+        let lengths = [self.coordinate.len(), self.cut.len(), self.depth.len(), self.mass.len()];
+        lengths == [CUTS, CUTS, LEAVES, CUTS + LEAVES]
+            && self.coordinate.iter().all(|coordinate| usize::from(*coordinate) < COORDINATES)
+            && self.cut.iter().all(|cut| !cut.is_nan())
+            && self.depth.iter().all(|depth| depth.is_finite())
     }
 
     fn depth(&self, point: &[f64; COORDINATES]) -> f64 {

@@ -1,6 +1,6 @@
 //! From an event to a verdict: judge first, learn afterwards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,6 +46,11 @@ impl Recent {
         now.boot_ns.saturating_sub(self.at.boot_ns) < MINUTE_NS
     }
 
+    /// Whether what was read from a snapshot is within its bounds.
+    fn is_sound(&self) -> bool {
+        self.vector.is_finite() && self.destinations.len() <= MAX_DESTINATIONS
+    }
+
     fn vector_at(&self, at: Time) -> FeatureVector {
         let age = at.boot_ns.saturating_sub(self.at.boot_ns);
         if age < TOGETHER_NS { self.vector } else { FeatureVector::default() }
@@ -62,6 +67,11 @@ impl Recent {
         }
         self.destinations.len()
     }
+}
+
+/// Whether the subtrees that were read from a snapshot are within their bounds.
+pub(crate) fn are_sound(recent: &BTreeMap<u64, Recent>) -> bool {
+    recent.len() <= MAX_RECENT && recent.values().all(Recent::is_sound)
 }
 
 /// Numbers that an event carries, beside the coordinate that they feed.
@@ -87,7 +97,7 @@ impl Model {
         }
         let name = &event.process.workload;
         if !self.workloads.contains_key(name) && self.workloads.len() >= MAX_WORKLOADS {
-            self.unmodelled += 1;
+            self.unmodelled = self.unmodelled.saturating_add(1);
             return None;
         }
         self.workloads.entry(name.clone()).or_default().note(event);
@@ -135,7 +145,7 @@ impl Model {
         match &event.body {
             Body::Window(window) => {
                 let per_full = 128.0 / f64::from(window.trace.len().max(1) as u32);
-                all.window_bytes = Some((window.read_bytes + window.write_bytes) as f64);
+                all.window_bytes = Some(window.read_bytes.saturating_add(window.write_bytes) as f64);
                 all.errors = Some(f64::from(window.errors) * per_full);
                 all.permission_errors = Some(f64::from(window.permission_errors) * per_full);
             }
@@ -212,17 +222,19 @@ impl Model {
 
 impl Workload {
     fn note(&mut self, event: &Event) {
-        self.tally.first.get_or_insert(event.at);
-        self.tally.last = event.at;
-        match &event.body {
+        let tally = &mut self.tally;
+        tally.first.get_or_insert(event.at);
+        tally.last = event.at;
+        let kind = match &event.body {
             Body::Window(window) => {
-                self.tally.windows += 1;
-                self.tally.lossy += u64::from(window.missed > 0);
+                tally.lossy = tally.lossy.saturating_add(u64::from(window.missed > 0));
+                &mut tally.windows
             }
-            Body::Exec(_) => self.tally.execs += 1,
-            Body::Flow(_) => self.tally.flows += 1,
-            _ => (),
-        }
+            Body::Exec(_) => &mut tally.execs,
+            Body::Flow(_) => &mut tally.flows,
+            Body::Fork(_) | Body::Exit(_) | Body::Deny(_) => return,
+        };
+        *kind = kind.saturating_add(1);
     }
 }
 

@@ -153,7 +153,7 @@ impl Model {
         let level = self.threshold().level;
         let closed = self.episodes.close(at, level);
         for episode in &closed {
-            self.calibration.add(at, episode.score);
+            self.calibration.add(at, episode.score, self.params.get().budget_per_day);
         }
         self.recent.retain(|_, recent| recent.is_fresh(at));
         closed
@@ -193,10 +193,30 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// When the bytes are not a whole snapshot of this version.
+    /// When the bytes are not a whole snapshot of this version, or hold what no model can have learnt.
     pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let model: Self = snapshot::read(bytes)?;
         model.params.get().clone().check()?;
-        Ok(model)
+        match model.fault() {
+            Some(what) => Err(SnapshotError::Impossible(what)),
+            None => Ok(model),
+        }
+    }
+
+    /// What of this model cannot have been learnt: bounds that are exceeded, trees that a point cannot walk down.
+    fn fault(&self) -> Option<&'static str> {
+        if self.workloads.len() > MAX_WORKLOADS {
+            return Some("so many workloads");
+        }
+        let own = [
+            self.host.fault(),
+            self.detector.fault(self.params.get()),
+            self.episodes.fault(),
+            self.calibration.fault(),
+            (!self.pool.is_sound()).then_some("sequences of the host"),
+            (!self.measures.is_sound()).then_some("distributions of the host"),
+            (!judge::are_sound(&self.recent)).then_some("recent subtrees"),
+        ];
+        own.into_iter().flatten().next().or_else(|| self.workloads.values().find_map(Workload::fault))
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Bins of a quarter of a power of two each: up to 2^32.
+/// Bins of a quarter of a power of two each: up to 2^32; the last one also holds what is larger.
 const BINS: usize = 128;
 const PER_OCTAVE: f64 = 4.0;
 /// Weight of the pooled distribution, in observations.
@@ -32,6 +32,12 @@ impl Numbers {
             self.n += 1;
             self.largest = self.largest.max(x);
         }
+    }
+
+    /// Whether numbers that were read from a snapshot can have been learnt.
+    pub(crate) fn is_sound(&self) -> bool {
+        let sum: u64 = self.bins.iter().map(|bin| u64::from(*bin)).sum();
+        self.bins.len() == BINS && sum == u64::from(self.n) && self.largest.is_finite() && self.largest >= 0.0
     }
 
     /// Observations.
@@ -64,7 +70,7 @@ impl Numbers {
 }
 
 fn bin_of(x: f64) -> usize {
-    ((1.0 + x.max(0.0)).log2() * PER_OCTAVE) as usize
+    (((1.0 + x.max(0.0)).log2() * PER_OCTAVE) as usize).min(BINS - 1)
 }
 
 #[cfg(test)]
@@ -82,6 +88,15 @@ mod tests {
         let at_edge = numbers.bits(150.0, &pool);
         assert!((9.0..11.5).contains(&at_edge), "{at_edge}");
         assert!((numbers.bits(99.0 * 1024.0, &pool) - 20.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_backup_larger_than_the_scale_is_learnt_too() {
+        let mut numbers = Numbers::default();
+        let backup = 8.0 * 1024.0 * 1024.0 * 1024.0;
+        (0..200).for_each(|n| numbers.learn(if n % 10 == 0 { backup } else { 1000.0 }));
+        assert!(numbers.bits(backup, &numbers.clone()) < 4.0, "every tenth flow is one");
+        assert!(numbers.bits(64.0 * backup, &numbers.clone()) > 6.0, "and a larger one is still surprising");
     }
 
     proptest! {

@@ -95,6 +95,18 @@ impl PooledForest {
         self.limits
     }
 
+    /// What is wrong with a forest that was read from a snapshot, given the parameters that stand beside it.
+    fn fault(&self, params: &Params) -> Option<&'static str> {
+        let numbers = || self.medians.iter().chain(&self.limits).chain([&self.median_depth]);
+        let own = self.trees != params.trees
+            || self.sample != params.sample
+            || self.next_tree >= self.trees
+            || !numbers().all(|number| number.is_finite());
+        let trees = self.forest.trees.len();
+        let forest = (trees != 0 && trees != self.trees) || !self.forest.is_sound();
+        (own || forest).then_some("the forest").or_else(|| self.reservoir.fault())
+    }
+
     /// Low values are never anomalous: they are lifted to the median.
     fn floored(&self, vector: &FeatureVector) -> [f64; COORDINATES] {
         let mut point = vector.bits;
@@ -109,9 +121,9 @@ impl PooledForest {
         let first = self.forest.trees.is_empty();
         // While the model is young the whole forest is grown anew at every doubling.
         let young = rows <= 16 * FIRST_ROWS;
-        let doubled = rows >= FIRST_ROWS && rows >= 2 * self.grown_at_rows;
-        let due = rows >= self.grown_at_rows + ROWS_PER_TREE
-            && at.unix_ns >= self.grown_at.unix_ns + TURNOVER_NS / self.trees as u64;
+        let doubled = rows >= FIRST_ROWS && rows >= self.grown_at_rows.saturating_mul(2);
+        let due = rows >= self.grown_at_rows.saturating_add(ROWS_PER_TREE)
+            && at.unix_ns >= self.grown_at.unix_ns.saturating_add(TURNOVER_NS / self.trees as u64);
         if rows < FIRST_ROWS || !(first || (young && doubled) || due) {
             return;
         }
@@ -198,6 +210,15 @@ impl AnyDetector {
         match params.detector {
             DetectorKind::Forest => Self::Forest(Box::new(PooledForest::new(params))),
             DetectorKind::Constant => Self::Constant,
+        }
+    }
+
+    /// What is wrong with a detector that was read from a snapshot.
+    pub(crate) fn fault(&self, params: &Params) -> Option<&'static str> {
+        match (self, params.detector) {
+            (Self::Forest(forest), DetectorKind::Forest) => forest.fault(params),
+            (Self::Constant, DetectorKind::Constant) => None,
+            _ => Some("another detector than the parameters ask for"),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Reservoir {
             return false;
         }
         if self.last_minute.len() >= MAX_CELLS && !self.last_minute.contains_key(&cell) {
-            self.last_minute.retain(|_, last| *last + 60 > minute);
+            self.last_minute.retain(|_, last| last.saturating_add(60) > minute);
             if self.last_minute.len() >= MAX_CELLS {
                 return false;
             }
@@ -75,8 +75,19 @@ impl Reservoir {
             let at = self.random.below(PER_SLOT);
             slot[at] = row;
         }
-        self.admitted += 1;
+        self.admitted = self.admitted.saturating_add(1);
         true
+    }
+
+    /// What is wrong with rows that were read from a snapshot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let broken = |row: &Row| {
+            let finite = row.settled.is_finite() && row.novel.iter().all(|(_, bits)| bits.is_finite());
+            !finite || row.novel.len() > FACTS_PER_ROW
+        };
+        let slots = self.slots.len() != SLOTS || self.slots.iter().any(|slot| slot.len() > PER_SLOT);
+        let rows = slots || self.slots.iter().flatten().any(broken) || self.last_minute.len() > MAX_CELLS;
+        rows.then_some("the rows of the forest")
     }
 
     /// Rows ever admitted.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// Trigrams that one program holds.
 pub const MAX_TRIGRAMS: usize = 16_384;
+/// Bigrams that one program holds.
+pub const MAX_BIGRAMS: usize = 16_384;
 /// Distinct calls whose surprise is averaged.
 const TOP: usize = 8;
 /// Calls of a machine that are equally likely before anything is known.
@@ -60,14 +62,19 @@ impl Sequences {
         self.three.keys().copied()
     }
 
-    /// Trigrams that did not fit.
+    /// Bigrams and trigrams that did not fit.
     pub fn overflow(&self) -> u64 {
         self.overflow
     }
 
+    /// Whether sequences that were read from a snapshot are within their bounds.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.three.len() <= MAX_TRIGRAMS && self.two.len() <= MAX_BIGRAMS && self.after_two.len() <= MAX_TRIGRAMS
+    }
+
     /// Learns a window.
     pub fn learn(&mut self, trace: &[u16]) {
-        self.windows += 1;
+        self.windows = self.windows.saturating_add(1);
         let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
         for (at, c) in numbers.iter().copied().enumerate() {
             let fresh = bump(&mut self.one, c);
@@ -76,14 +83,18 @@ impl Sequences {
                 continue;
             }
             let b = numbers[at - 1];
-            let fresh = bump(&mut self.two, pair(b, c));
-            grow(self.after_one.entry(b).or_default(), fresh);
+            if self.two.len() < MAX_BIGRAMS || self.two.contains_key(&pair(b, c)) {
+                let fresh = bump(&mut self.two, pair(b, c));
+                grow(self.after_one.entry(b).or_default(), fresh);
+            } else {
+                self.overflow = self.overflow.saturating_add(1);
+            }
             if at < 2 {
                 continue;
             }
             let trigram = token::trigram(numbers[at - 2], b, c);
             if self.three.len() >= MAX_TRIGRAMS && !self.three.contains_key(&trigram) {
-                self.overflow += 1;
+                self.overflow = self.overflow.saturating_add(1);
                 continue;
             }
             let fresh = bump(&mut self.three, trigram);
@@ -189,7 +200,7 @@ mod tests {
                 .collect();
             sequences.learn(&trace);
         }
-        assert_eq!(sequences.trigrams().count(), MAX_TRIGRAMS);
+        assert_eq!((sequences.trigrams().count(), sequences.two.len()), (MAX_TRIGRAMS, MAX_BIGRAMS));
         assert!(sequences.overflow() > 0);
     }
 }

@@ -26,6 +26,9 @@ pub enum SnapshotError {
     /// The checksum is right, the content is not.
     #[error("the model snapshot cannot be read: {0}")]
     Content(#[from] postcard::Error),
+    /// The content can be read, but no model can have become so.
+    #[error("the model snapshot is impossible: {0} cannot have been learnt; it has to learn anew")]
+    Impossible(&'static str),
     /// Parameters that no version accepts.
     #[error("the model snapshot holds impossible parameters: {0}")]
     Params(#[from] crate::params::ParamsError),

@@ -10,9 +10,9 @@ use crate::event::Time;
 
 /// Exceedances before the host's own level is used.
 const ENOUGH: u32 = 5;
-/// Scores that are kept: the largest of the last days.
+/// Scores that are kept: the largest of the days that count.
 const MAX_SCORES: usize = 512;
-/// Days that count.
+/// Days that count, at most.
 const DAYS: f64 = 30.0;
 const DAY: f64 = 86_400e9;
 /// A level is never below this: a quiet host must not page about two bits.
@@ -37,7 +37,13 @@ pub struct Threshold {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     since: Option<Time>,
+    /// When it closed (unix) and its score, the largest first: the level is read for every event.
     scores: Vec<(u64, f64)>,
+}
+
+/// Days that count for a budget: no more than the scores that are kept can rank.
+fn horizon(budget_per_day: f64) -> f64 {
+    DAYS.min(MAX_SCORES as f64 / budget_per_day)
 }
 
 impl Calibration {
@@ -48,29 +54,34 @@ impl Calibration {
 
     /// Adds a closed episode. Everything counts that no human has called an incident: leaving out what alarmed would lower
     /// the level at every turn.
-    pub fn add(&mut self, at: Time, score: f64) {
-        let oldest = at.unix_ns.saturating_sub((DAYS * DAY) as u64);
+    pub fn add(&mut self, at: Time, score: f64, budget_per_day: f64) {
+        let oldest = at.unix_ns.saturating_sub((horizon(budget_per_day) * DAY) as u64);
         self.scores.retain(|(time, _)| *time >= oldest);
-        self.scores.push((at.unix_ns, score));
-        if self.scores.len() > MAX_SCORES {
-            let least = (0..self.scores.len()).min_by(|a, b| self.scores[*a].1.total_cmp(&self.scores[*b].1));
-            least.map(|least| self.scores.swap_remove(least));
-        }
+        let place = self.scores.partition_point(|(_, other)| *other >= score);
+        self.scores.insert(place, (at.unix_ns, score));
+        self.scores.truncate(MAX_SCORES);
     }
 
     /// The level for a budget.
     pub fn threshold(&self, now: Time, budget_per_day: f64, start: f64) -> Threshold {
         let begun = self.since.map_or(now.unix_ns, |since| since.unix_ns);
-        let days = (now.unix_ns.saturating_sub(begun) as f64 / DAY).min(DAYS);
+        let days = (now.unix_ns.saturating_sub(begun) as f64 / DAY).min(horizon(budget_per_day));
         let rank = (budget_per_day * days) as u32;
         let interval = gamma_interval(rank.max(1));
-        if rank < ENOUGH || self.scores.len() < rank as usize {
-            return Threshold { level: start, calibrated: false, exceedances: rank, interval, days };
+        let ranked = self.scores.get((rank as usize).saturating_sub(1)).filter(|_| rank >= ENOUGH);
+        match ranked {
+            Some((_, score)) => {
+                Threshold { level: score.max(LEAST), calibrated: true, exceedances: rank, interval, days }
+            }
+            None => Threshold { level: start, calibrated: false, exceedances: rank, interval, days },
         }
-        let mut sorted: Vec<f64> = self.scores.iter().map(|(_, score)| *score).collect();
-        sorted.sort_by(|a, b| b.total_cmp(a));
-        let level = sorted[rank as usize - 1].max(LEAST);
-        Threshold { level, calibrated: true, exceedances: rank, interval, days }
+    }
+
+    /// What is wrong with scores that were read from a snapshot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let sorted = self.scores.is_sorted_by(|a, b| a.1 >= b.1);
+        let finite = self.scores.iter().all(|(_, score)| score.is_finite());
+        (self.scores.len() > MAX_SCORES || !sorted || !finite).then_some("scores of closed episodes")
     }
 }
 
@@ -87,6 +98,8 @@ pub fn gamma_interval(k: u32) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn day(n: f64) -> Time {
@@ -97,7 +110,7 @@ mod tests {
     fn the_level_is_a_return_level_once_there_are_five_exceedances() {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
-        (0..100).for_each(|n| calibration.add(day(f64::from(n) * 0.07), f64::from(n) / 2.0));
+        (0..100).for_each(|n| calibration.add(day(f64::from(n) * 0.07), f64::from(n) / 2.0, 1.0));
         let early = calibration.threshold(day(4.0), 1.0, 30.0);
         assert!(!early.calibrated && early.level == 30.0);
         let later = calibration.threshold(day(7.0), 1.0, 30.0);
@@ -115,7 +128,32 @@ mod tests {
     fn a_quiet_host_does_not_page_about_nothing() {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
-        (0..50).for_each(|n| calibration.add(day(f64::from(n) * 0.2), 1.0));
+        (0..50).for_each(|n| calibration.add(day(f64::from(n) * 0.2), 1.0, 1.0));
         assert_eq!(calibration.threshold(day(10.0), 1.0, 30.0).level, LEAST);
+    }
+
+    #[test]
+    fn a_large_budget_stays_calibrated() {
+        let mut calibration = Calibration::default();
+        calibration.begin(day(0.0));
+        (0..6_000).for_each(|n| calibration.add(day(f64::from(n) / 200.0), f64::from(n % 100), 100.0));
+        let threshold = calibration.threshold(day(30.0), 100.0, 30.0);
+        assert!(threshold.calibrated && threshold.exceedances <= 512, "{threshold:?}");
+        // Half of the 200 episodes a day may exceed it.
+        assert!((48.0..=52.0).contains(&threshold.level), "{threshold:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_calibrated_level_was_reached_by_as_many_as_it_says(scores in proptest::collection::vec(0.0f64..100.0, 10..400)) {
+            let mut calibration = Calibration::default();
+            calibration.begin(day(0.0));
+            scores.iter().enumerate().for_each(|(n, score)| calibration.add(day(n as f64 * 0.02), *score, 1.0));
+            let threshold = calibration.threshold(day(8.0), 1.0, 30.0);
+            prop_assert!(threshold.calibrated);
+            let reached = scores.iter().filter(|score| **score >= threshold.level).count();
+            let above = scores.iter().filter(|score| **score > threshold.level).count();
+            prop_assert!((above < 8 && reached >= 8) || threshold.level == LEAST, "{} of {}", reached, scores.len());
+        }
     }
 }

@@ -29,6 +29,14 @@ pub struct Measures {
     pub destinations: Numbers,
 }
 
+impl Measures {
+    /// Whether distributions that were read from a snapshot can have been learnt.
+    pub(crate) fn is_sound(&self) -> bool {
+        let all = [&self.flow_bytes, &self.window_bytes, &self.errors, &self.permission_errors, &self.destinations];
+        all.into_iter().all(Numbers::is_sound)
+    }
+}
+
 /// Facts and sequences: what can be frozen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
@@ -44,10 +52,15 @@ impl Baseline {
     /// The sequences of a program, to learn into; `None` when there is no room for another one.
     pub fn sequences_mut(&mut self, program: &Arc<str>) -> Option<&mut Sequences> {
         if !self.sequences.contains_key(program) && self.sequences.len() >= MAX_PROGRAMS {
-            self.overflow += 1;
+            self.overflow = self.overflow.saturating_add(1);
             return None;
         }
         Some(self.sequences.entry(program.clone()).or_default())
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        let sequences = self.sequences.len() > MAX_PROGRAMS || !self.sequences.values().all(Sequences::is_sound);
+        sequences.then_some("sequences of a program").or_else(|| self.facts.fault())
     }
 
     /// How many facts are of a kind.
@@ -87,6 +100,14 @@ pub struct Tally {
 }
 
 impl Workload {
+    /// What is wrong with a workload that was read from a snapshot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        if !self.measures.is_sound() {
+            return Some("distributions of a workload");
+        }
+        self.learned.fault().or_else(|| self.frozen.as_deref().and_then(Baseline::fault))
+    }
+
     /// What it is judged against.
     pub fn reference(&self) -> &Baseline {
         self.frozen.as_deref().unwrap_or(&self.learned)
