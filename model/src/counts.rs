@@ -99,6 +99,19 @@ impl Counts {
         true
     }
 
+    /// Takes a fact over with the count that it has elsewhere.
+    pub(crate) fn take_over(&mut self, fact: &Fact, count: Count) {
+        let room = self.contexts.len() < MAX_CONTEXTS || self.contexts.contains_key(&fact.context());
+        let context = if room { Some(self.contexts.entry(fact.context()).or_default()) } else { None };
+        match context.filter(|context| context.values.len() < MAX_VALUES) {
+            Some(context) => {
+                context.total = context.total.saturating_add(u64::from(count.n));
+                context.values.insert(fact.clone(), count);
+            }
+            None => self.overflow = self.overflow.saturating_add(1),
+        }
+    }
+
     /// The count of a fact.
     pub fn get(&self, fact: &Fact) -> Option<&Count> {
         self.contexts.get(&fact.context())?.values.get(fact)

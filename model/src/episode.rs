@@ -4,9 +4,9 @@
 //! contributions of one vector add up to its score, so a vector that is seen again with one more coordinate raised counts
 //! only what is new. The anchor is the nearest
 //! ancestor against which a fact stands, else the process itself; an episode closes five minutes after its last new distinct
-//! evidence, at the latest after a day.
+//! evidence, at the latest after a day. Only then, and only if it never came near a finding, may its facts be learnt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,19 @@ struct Episode {
     scores: BTreeMap<Coordinate, f64>,
     facts: BTreeMap<Fact, f64>,
     peak: Option<AnomalyScore>,
+    /// Every new fact, whatever it is worth.
+    lessons: BTreeSet<Fact>,
+    /// Calls were lost or denied: nothing of it may be learnt.
+    spoilt: bool,
+}
+
+/// An episode that closed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Closed {
+    /// How it ended.
+    pub view: EpisodeView,
+    /// Its new facts, if they may be learnt: it stayed below the threshold and nothing of it was lost or denied.
+    pub lessons: Vec<Fact>,
 }
 
 /// The open episodes of the host.
@@ -103,6 +116,8 @@ impl Episodes {
             scores: BTreeMap::new(),
             facts: BTreeMap::new(),
             peak: None,
+            lessons: BTreeSet::new(),
+            spoilt: false,
         };
         if !strong && !self.open.contains_key(&anchor) {
             return fresh().view(anchor, level);
@@ -111,36 +126,45 @@ impl Episodes {
             self.drop_weakest();
         }
         let episode = self.open.entry(anchor).or_insert_with(fresh);
+        // Facts of another workload are not this one's to learn.
+        episode.spoilt |= episode.workload != *workload;
         episode.take(at, score, facts);
         episode.view(anchor, level)
     }
 
-    /// Whether the subtree has an open episode that reaches the level: then it teaches nothing.
-    pub fn is_over(&self, anchor: u64, level: f64) -> bool {
-        self.open.get(&anchor).is_some_and(|episode| episode.score() >= level)
+    /// Lost or denied calls: whatever else the episode holds, it teaches nothing.
+    pub fn spoil(&mut self, anchor: u64) {
+        if let Some(episode) = self.open.get_mut(&anchor) {
+            episode.spoilt = true;
+        }
     }
 
-    /// Whether the subtree has an open episode at all.
+    /// Episodes that were dropped because too many were open.
+    pub fn closed_early(&self) -> u64 {
+        self.closed_early
+    }
+
+    /// Whether the subtree has an open episode: then it teaches nothing yet.
     pub fn is_open(&self, anchor: u64) -> bool {
         self.open.contains_key(&anchor)
     }
 
     /// Closes what has been quiet for five minutes, or open for a day.
-    pub fn close(&mut self, now: Time, level: f64) -> Vec<EpisodeView> {
+    pub fn close(&mut self, now: Time, level: f64) -> Vec<Closed> {
         let is_over = |episode: &Episode| {
             now.boot_ns.saturating_sub(episode.last.boot_ns) >= QUIET_NS
                 || now.boot_ns.saturating_sub(episode.started.boot_ns) >= LONGEST_NS
         };
         let done: Vec<u64> =
             self.open.iter().filter(|(_, episode)| is_over(episode)).map(|(anchor, _)| *anchor).collect();
-        done.into_iter().filter_map(|anchor| Some(self.open.remove(&anchor)?.view(anchor, level))).collect()
+        done.into_iter().filter_map(|anchor| Some(self.open.remove(&anchor)?.closed(anchor, level))).collect()
     }
 
     /// What is wrong with episodes that were read from a snapshot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let broken = |episode: &Episode| {
             let bits = episode.scores.values().chain(episode.facts.values()).all(|bits| bits.is_finite());
-            !bits || episode.facts.len() > MAX_FACTS
+            !bits || episode.facts.len().max(episode.lessons.len()) > MAX_FACTS
         };
         (self.open.len() > MAX_OPEN || self.open.values().any(broken)).then_some("open episodes")
     }
@@ -165,6 +189,8 @@ impl Episode {
                 *kept = kept.max(part);
             }
         }
+        let room = MAX_FACTS - self.lessons.len().min(MAX_FACTS);
+        self.lessons.extend(facts.iter().map(|(fact, _)| fact.clone()).take(room));
         for (fact, bits) in facts.iter().filter(|(_, bits)| *bits >= FACT_BITS) {
             if let Some(kept) = self.facts.get_mut(fact) {
                 *kept = kept.max(*bits);
@@ -190,6 +216,12 @@ impl Episode {
         forest + facts
     }
 
+    fn closed(self, anchor: u64, level: f64) -> Closed {
+        let view = self.view(anchor, level);
+        let teaches = !self.spoilt && !view.over_threshold;
+        Closed { view, lessons: if teaches { self.lessons.into_iter().collect() } else { Vec::new() } }
+    }
+
     fn view(&self, anchor: u64, level: f64) -> EpisodeView {
         let (forest_sum, fact_sum) = self.sums();
         EpisodeView {
@@ -210,7 +242,8 @@ impl Episode {
 fn top<'a>(values: impl Iterator<Item = &'a f64>, most: usize) -> f64 {
     let mut sorted: Vec<f64> = values.copied().collect();
     sorted.sort_by(|a, b| b.total_cmp(a));
-    sorted.iter().take(most).sum()
+    // Not `sum`, which makes -0 of nothing.
+    sorted.iter().take(most).fold(0.0, |sum, value| sum + value)
 }
 
 #[cfg(test)]

@@ -69,6 +69,17 @@ impl Fact {
         Family { coordinate, base_bits, class_a }
     }
 
+    /// What a destination is made of: it is learnt together with it.
+    pub(crate) fn parts(&self) -> Vec<Fact> {
+        match self {
+            Self::Destination { exe, address, port, protocol } => vec![
+                Self::Port { exe: exe.clone(), port: *port, protocol: *protocol },
+                Self::Prefix { exe: exe.clone(), prefix: prefix_of(*address) },
+            ],
+            _ => Vec::new(),
+        }
+    }
+
     /// The context that its value is compared within: a number for the family and the executable.
     pub fn context(&self) -> (u8, Arc<str>) {
         match self {
@@ -196,12 +207,9 @@ fn of_flow(process: &Process, flow: &Flow) -> Vec<Fact> {
     let exe = program(&process.exe, process.script.as_ref());
     let protocol = flow.protocol;
     if flow.direction == Direction::Out as u8 {
-        let (address, port) = (flow.remote.ip(), flow.remote.port());
-        vec![
-            Fact::Destination { exe: exe.clone(), address, port, protocol },
-            Fact::Port { exe: exe.clone(), port, protocol },
-            Fact::Prefix { exe, prefix: prefix_of(address) },
-        ]
+        let to = Fact::Destination { exe, address: flow.remote.ip(), port: flow.remote.port(), protocol };
+        let parts = to.parts();
+        [to].into_iter().chain(parts).collect()
     } else if flow.direction == Direction::In as u8 {
         vec![Fact::Listen { exe, port: flow.local.port(), protocol }]
     } else {

@@ -89,9 +89,15 @@ impl Model {
     /// `None` for events that are no evidence: births, ends, denials, and workloads beyond [`MAX_WORKLOADS`].
     ///
     /// The learning rules: evidence that lost calls teaches nothing; while a workload is ready, nothing of an open episode
-    /// teaches, and what is learnt goes beside the frozen baseline, not into it.
+    /// teaches, and what is learnt goes beside the frozen baseline, not into it, until two subtrees have taught it on two
+    /// days ([`Model::tick`]).
     pub fn observe(&mut self, event: &Event, standing: Standing) -> Option<Verdict> {
         self.now = event.at;
+        if let Body::Deny(deny) = &event.body
+            && !deny.shadow
+        {
+            self.episodes.spoil(self.episodes.anchor_of(&event.process));
+        }
         if matches!(event.body, Body::Fork(_) | Body::Exit(_) | Body::Deny(_)) {
             return None;
         }
@@ -102,7 +108,7 @@ impl Model {
         }
         self.workloads.entry(name.clone()).or_default().note(event);
         let exe = facts::program(&event.process.exe, event.process.script.as_ref());
-        let early = matches!(&event.body, Body::Window(window) if window.why == syscall::Why::Early as u8);
+        let early = is_early(&event.body);
         let complete = !matches!(&event.body, Body::Window(window) if window.missed > 0);
         let anchor = self.episodes.anchor_of(&event.process);
         let quantities = self.quantities(event, anchor);
@@ -123,6 +129,9 @@ impl Model {
         let trigrams = sequence.novel.iter().take(NAMED_TRIGRAMS).map(|trigram| names::trigram(*trigram)).collect();
         let explanation = Explanation::of(&vector, &score, |coordinate| because(coordinate, &surprises, &sequence));
 
+        if !complete {
+            self.episodes.spoil(anchor);
+        }
         self.remember(anchor, event.at, vector);
         let may_teach = complete && !early && (standing == Standing::Learning || !self.episodes.is_open(anchor));
         if may_teach {
@@ -207,6 +216,7 @@ impl Model {
         let Some(known) = self.workloads.get_mut(&event.process.workload) else { return };
         for fact in stated {
             known.learned.facts.learn(fact, event.at, process);
+            known.admit(fact);
             self.host.learn(fact, event.at, process);
         }
         if let Body::Window(window) = &event.body {
@@ -235,6 +245,16 @@ impl Workload {
             Body::Fork(_) | Body::Exit(_) | Body::Deny(_) => return,
         };
         *kind = kind.saturating_add(1);
+    }
+}
+
+/// Whether the kernel reports it before it is over: a window that goes on filling, a connection that may yet be denied. It
+/// comes again when it is, and only then teaches.
+fn is_early(body: &Body) -> bool {
+    match body {
+        Body::Window(window) => window.why == syscall::Why::Early as u8,
+        Body::Flow(flow) => flow.why == Why::Novel as u8,
+        _ => false,
     }
 }
 

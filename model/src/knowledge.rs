@@ -181,7 +181,15 @@ impl Model {
             }
         }
         let trained = trees > 0;
-        let detail = if trained { format!("{trees} trees over {rows} rows") } else { reasons.join("; ") };
+        let mut detail = if trained { format!("{trees} trees over {rows} rows") } else { reasons.join("; ") };
+        for (lost, what) in [
+            (self.unmodelled, "events of workloads beyond the bound"),
+            (self.episodes.closed_early(), "episodes dropped because too many were open"),
+        ] {
+            if lost > 0 {
+                detail.push_str(&format!("; {lost} {what}"));
+            }
+        }
         Health { trained, rows, trees, can_enforce: reasons.is_empty(), reasons, detail }
     }
 }

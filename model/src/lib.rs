@@ -54,7 +54,7 @@ pub use threshold::Threshold;
 pub use workload::WorkloadSummary;
 
 use counts::Counts;
-use episode::Episodes;
+use episode::{Closed, Episodes};
 use judge::Recent;
 use online::AnyDetector;
 use params::ValidParams;
@@ -147,16 +147,28 @@ impl Model {
         })
     }
 
-    /// Closes the episodes that have been quiet for long enough.
+    /// Closes the episodes that have been quiet for long enough, and learns late what they may teach: the facts of those
+    /// that stayed below the threshold and of which nothing was lost or denied.
     pub fn tick(&mut self, at: Time) -> Vec<EpisodeView> {
         self.now = at;
         let level = self.threshold().level;
         let closed = self.episodes.close(at, level);
         for episode in &closed {
-            self.calibration.add(at, episode.score, self.params.get().budget_per_day);
+            self.calibration.add(at, episode.view.score, self.params.get().budget_per_day);
+            self.learn_late(episode);
         }
         self.recent.retain(|_, recent| recent.is_fresh(at));
-        closed
+        closed.into_iter().map(|episode| episode.view).collect()
+    }
+
+    fn learn_late(&mut self, episode: &Closed) {
+        let EpisodeView { anchor, last, .. } = episode.view;
+        let Some(known) = self.workloads.get_mut(&episode.view.workload) else { return };
+        for fact in episode.lessons.iter().flat_map(|fact| [fact.clone()].into_iter().chain(fact.parts())) {
+            known.learned.facts.learn(&fact, last, anchor);
+            known.admit(&fact);
+            self.host.learn(&fact, last, anchor);
+        }
     }
 
     /// Copies what a workload has learnt into the baseline that it is judged against from now on.

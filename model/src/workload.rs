@@ -11,6 +11,9 @@ use crate::facts::Fact;
 use crate::numeric::Numbers;
 use crate::sequence::Sequences;
 
+/// Days and process subtrees by which a fact enters a baseline that was frozen without it.
+const DAYS_TO_ADMIT: u32 = 2;
+const TREES_TO_ADMIT: u32 = 2;
 /// Programs that a workload holds.
 pub const MAX_PROGRAMS: usize = 256;
 
@@ -148,6 +151,18 @@ pub struct WorkloadSummary {
 }
 
 impl Workload {
+    /// Admits a learnt fact to the frozen baseline once different subtrees have taught it on different days.
+    pub(crate) fn admit(&mut self, fact: &Fact) {
+        let Some(frozen) = self.frozen.as_deref_mut() else { return };
+        if let Some(count) = self.learned.facts.get(fact)
+            && count.days >= DAYS_TO_ADMIT
+            && count.n >= TREES_TO_ADMIT
+            && frozen.facts.get(fact).is_none()
+        {
+            frozen.facts.take_over(fact, *count);
+        }
+    }
+
     /// In numbers.
     pub fn summary(&self) -> WorkloadSummary {
         let of = self.reference();

@@ -25,6 +25,8 @@ const REQUEST: [u16; 9] = [288, 0, 4, 257, 5, 40, 3, 1, 232];
 
 pub struct World {
     pub boot_ns: u64,
+    unix_ns: u64,
+    /// How much faster the unix clock runs.
     pub factor: u64,
     pub random: Random,
     next_cookie: u64,
@@ -32,16 +34,19 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        Self { boot_ns: 100 * SECOND, factor: FACTOR, random: Random::new(seed), next_cookie: 1_000 }
+        // 2026-01-01, so that days and hours are ordinary numbers.
+        let unix_ns = 1_767_225_600 * SECOND;
+        Self { boot_ns: 100 * SECOND, unix_ns, factor: FACTOR, random: Random::new(seed), next_cookie: 1_000 }
     }
 
     pub fn now(&self) -> Time {
-        // 2026-01-01, so that days and hours are ordinary numbers.
-        Time { boot_ns: self.boot_ns, unix_ns: 1_767_225_600 * SECOND + self.boot_ns * self.factor }
+        Time { boot_ns: self.boot_ns, unix_ns: self.unix_ns }
     }
 
     pub fn pass(&mut self, seconds: f64) {
-        self.boot_ns += (seconds * SECOND as f64) as u64;
+        let passed = (seconds * SECOND as f64) as u64;
+        self.boot_ns += passed;
+        self.unix_ns += passed * self.factor;
     }
 
     pub fn process(&mut self, exe: &str, ancestors: &[u64]) -> Arc<Process> {
