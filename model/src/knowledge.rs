@@ -170,8 +170,8 @@ impl Model {
             && trees > 0
         {
             // The most anomalous vector that can be constructed must reach the threshold, and the quietest must not.
-            let mut worst = crate::features::FeatureVector::default();
-            worst.bits = forest.limits().map(|limit| limit + crate::counts::MOST_BITS);
+            let bits = forest.limits().map(|limit| limit + crate::counts::MOST_BITS);
+            let worst = crate::features::FeatureVector { bits };
             let level = self.threshold().level;
             if forest.score(&worst).value < level {
                 reasons.push(format!("no vector can reach the threshold of {level:.1} bits"));

@@ -132,7 +132,7 @@ impl PooledForest {
         let floored: Vec<f64> = points.iter().flat_map(|point| self.floored(point)).collect();
         let Ok(rows_array) = Array2::from_shape_vec((points.len(), COORDINATES), floored) else { return };
         if first || young {
-            let seed = self.random.next();
+            let seed = self.random.draw();
             let dataset = Dataset::from(rows_array);
             if let Ok(forest) =
                 ForestParams::new(self.trees, self.sample, seed).check().and_then(|params| params.fit(&dataset))

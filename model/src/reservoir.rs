@@ -126,6 +126,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(minutes: u64) -> Time {
@@ -163,5 +165,24 @@ mod tests {
         assert_eq!(net(&host), 12.0);
         host.learn(&fact, at(60), 2);
         assert_eq!(net(&host), 0.0);
+    }
+
+    proptest! {
+        /// The owner of a fact tells exactly what taking the row's own hour out of the data and counting again would tell.
+        #[test]
+        fn cross_fit_by_owner_is_leaving_the_own_hour_out(taught in proptest::collection::vec((0u16..6, 0u64..5), 1..40)) {
+            let fact = |port| Fact::Listen { exe: "/bin/a".into(), port, protocol: 6 };
+            let (mut reservoir, mut host) = (Reservoir::new(1), Counts::default());
+            for (n, (port, hour)) in taught.iter().enumerate() {
+                let n = n as u64;
+                reservoir.offer(n, at(hour * 60 + n), FeatureVector::default(), &[(fact(*port), 9.0)]);
+                host.learn(&fact(*port), at(hour * 60 + n), n);
+            }
+            for row in reservoir.slots.iter().flatten() {
+                let [(own, _)] = &row.novel[..] else { panic!("one fact a row") };
+                let elsewhere = taught.iter().any(|(port, hour)| fact(*port) == *own && *hour != row.hour);
+                prop_assert_eq!(row.point(&host).get(Coordinate::Net) == 9.0, !elsewhere);
+            }
+        }
     }
 }
