@@ -38,6 +38,8 @@ pub struct Agent {
     pub state_dir: PathBuf,
     /// Socket of the command line, mode 0660.
     pub socket: PathBuf,
+    /// Group whose members may look; only root may change anything. Without one only root may look, too.
+    pub group: Option<String>,
     /// What a clean stop does with denials in force.
     pub on_exit: OnExit,
     /// Keep every kernel record in this file too, for `stockade replay`.
@@ -94,6 +96,7 @@ impl Default for Agent {
         Self {
             state_dir: "/var/lib/stockade".into(),
             socket: "/run/stockade/stockade.sock".into(),
+            group: None,
             on_exit: OnExit::Keep,
             record: None,
             clock_factor: 1.0,

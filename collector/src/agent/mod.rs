@@ -110,9 +110,9 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     let store_path = judge.config.store();
     let backend = Arc::new(Socket { inbox: inbox.clone(), watchers });
     let (fail, failed) = oneshot::channel();
-    let path = socket_path.clone();
+    let (path, group) = (socket_path.clone(), judge.config.agent.group.clone());
     runtime.spawn(async move {
-        if let Err(error) = serve(&path, backend).await {
+        if let Err(error) = serve(&path, group.as_deref(), backend).await {
             let _ = fail.send(error);
         }
     });

@@ -3,12 +3,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
 use super::protocol::{Answer, ApiError, Call, Request, VERSION};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -21,9 +25,18 @@ pub enum ClientError {
         /// Cause.
         source: std::io::Error,
     },
+    /// The caller may not connect.
+    #[error("you may not use {}: become root, or a member of the group that `agent.group` names", path.display())]
+    NotPermitted {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It is there and does not answer.
+    #[error("the agent does not answer: it is stopped or overloaded; `sudo stockade disarm` does not need it")]
+    Silent,
     /// The connection broke.
     #[error("the agent went away: {0}")]
-    Gone(#[from] std::io::Error),
+    Gone(#[source] std::io::Error),
     /// The agent refused.
     #[error(transparent)]
     Refused(#[from] ApiError),
@@ -32,20 +45,42 @@ pub enum ClientError {
     Answer(#[from] serde_json::Error),
 }
 
+impl From<std::io::Error> for ClientError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => Self::Silent,
+            _ => Self::Gone(error),
+        }
+    }
+}
+
 /// A connection.
 pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
 impl Client {
-    /// Connects to an agent.
+    /// Connects to an agent, which may take 30 s to answer.
     ///
     /// # Errors
     ///
     /// When nobody listens, or the caller may not.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream =
-            UnixStream::connect(path).map_err(|source| ClientError::NoAgent { path: path.to_path_buf(), source })?;
+        Self::connect_for(path, PATIENCE)
+    }
+
+    /// Connects to an agent, which may take as long as `patience` to answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::connect`].
+    pub fn connect_for(path: &Path, patience: Duration) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: path.to_path_buf() },
+            _ => ClientError::NoAgent { path: path.to_path_buf(), source },
+        })?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
@@ -75,6 +110,8 @@ impl Client {
     /// As [`Client::ask`].
     pub fn watch(mut self, request: Request) -> Result<impl Iterator<Item = Result<Value, ClientError>>, ClientError> {
         self.ask::<Value>(request)?;
+        // Nothing may happen for days.
+        self.stream.get_ref().set_read_timeout(None)?;
         Ok(self.stream.lines().map(|line| Ok(serde_json::from_str(&line?)?)))
     }
 }

@@ -1,12 +1,13 @@
 //! The agent's end of the socket.
 
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,8 +16,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::protocol::{Answer, ApiError, Call, ErrorCode, LONGEST, Request, VERSION, Watch, WatchItem};
 
-/// Clients at once.
+/// Clients at once. As many again are kept for root: whoever fills the first ones cannot lock out a release.
 const MAX_CLIENTS: usize = 64;
+/// How long to wait when no connection can be taken, for want of file descriptors say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,41 +43,67 @@ pub trait Backend: Send + Sync + 'static {
     fn watch(&self) -> broadcast::Receiver<WatchItem>;
 }
 
-/// Listens on the socket until the task is dropped.
+/// Listens on the socket until the task is dropped. Members of `group` may look, only root may change.
 ///
 /// # Errors
 ///
-/// When the socket cannot be made.
-pub async fn serve(path: &Path, backend: Arc<dyn Backend>) -> anyhow::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
-    // A socket that nobody answers on was left by an agent that was killed.
-    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
-        let _ = std::fs::remove_file(path);
-    }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot listen on {}: does another agent run?", path.display()))?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o660))
-        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+/// When the socket cannot be made, or there is no such group.
+pub async fn serve(path: &Path, group: Option<&str>, backend: Arc<dyn Backend>) -> anyhow::Result<()> {
+    let listener = listen(path, group)?;
     let clients = Arc::new(AtomicUsize::new(0));
     loop {
-        let (stream, _) = listener.accept().await?;
-        if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
+        // A connection that cannot be taken is no reason to stop answering the others.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(uid) = stream.peer_cred().map(|peer| peer.uid()) else { continue };
+        if !admits(uid, clients.fetch_add(1, Ordering::Relaxed)) {
             clients.fetch_sub(1, Ordering::Relaxed);
+            let error = ApiError::new(ErrorCode::Failed, format!("{MAX_CLIENTS} clients are connected already"));
+            let line = serde_json::to_string(&Answer::Error(error))?;
+            let _ = stream.try_write(format!("{line}\n").as_bytes());
             continue;
         }
         let (backend, clients) = (backend.clone(), clients.clone());
         tokio::spawn(async move {
             // A client that goes away is no error of ours.
-            let _ = talk(stream, backend).await;
+            let _ = talk(stream, uid, backend).await;
             clients.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-async fn talk(stream: UnixStream, backend: Arc<dyn Backend>) -> anyhow::Result<()> {
-    let uid = stream.peer_cred()?.uid();
+fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
+    let group = group.map(group_id).transpose()?;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    // A socket that nobody answers on was left by an agent that was killed. Anything else is not ours to remove.
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            bail!("{} is there and is no socket: agent.socket must name another place", path.display());
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_err() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot listen on {}: does another agent run?", path.display()))?;
+    if group.is_some() {
+        chown(path, None, group).with_context(|| format!("cannot give {} to its group", path.display()))?;
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(0o660))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+    Ok(listener)
+}
+
+/// Whether one more may connect.
+fn admits(uid: u32, connected: usize) -> bool {
+    connected < if uid == 0 { 2 * MAX_CLIENTS } else { MAX_CLIENTS }
+}
+
+async fn talk(stream: UnixStream, uid: u32, backend: Arc<dyn Backend>) -> anyhow::Result<()> {
     let caller = Caller { uid, name: login_name(uid) };
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
@@ -158,72 +187,13 @@ fn login_name(uid: u32) -> String {
     name.map_or_else(|| format!("uid:{uid}"), str::to_owned)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::os::unix::net::UnixStream as Plain;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::api::client::Client;
-
-    struct Fake(broadcast::Sender<WatchItem>);
-
-    impl Backend for Fake {
-        fn answer(&self, caller: Caller, request: Request) -> Result<Value, ApiError> {
-            match request {
-                Request::Status => Ok(Value::from(caller.name)),
-                _ => Err(ApiError::new(ErrorCode::Refused, "not ready")),
-            }
-        }
-
-        fn watch(&self) -> broadcast::Receiver<WatchItem> {
-            self.0.subscribe()
-        }
-    }
-
-    fn served(test: impl FnOnce(&Path)) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("run/stockade.sock");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let backend = Arc::new(Fake(broadcast::channel(8).0));
-        let at = path.clone();
-        runtime.spawn(async move { serve(&at, backend).await });
-        while !path.exists() || std::fs::metadata(&path).expect("it").permissions().mode() & 0o777 != 0o660 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        test(&path);
-    }
-
-    #[test]
-    fn the_socket_is_for_its_group_and_knows_who_asks() {
-        served(|path| {
-            let mut client = Client::connect(path).expect("a connection");
-            let name = client.ask::<String>(Request::Status).expect("an answer");
-            assert_eq!(name, login_name(rustix::process::geteuid().as_raw()));
-            let refused = client.ask::<Value>(Request::Disarm).expect_err("the fake refuses").to_string();
-            assert!(refused.contains("not ready"));
-        });
-    }
-
-    #[test]
-    fn garbage_and_giants_are_refused_without_harm() {
-        served(|path| {
-            let mut stream = Plain::connect(path).expect("a connection");
-            stream.write_all(b"\xff\xfe{]\n").expect("written");
-            let mut line = String::new();
-            BufReader::new(&stream).read_line(&mut line).expect("an answer");
-            assert!(line.contains("this is no request"), "{line}");
-            let mut giant = Plain::connect(path).expect("a connection");
-            let _ = giant.write_all(&vec![b'x'; LONGEST + 10]);
-            line.clear();
-            let _ = BufReader::new(&giant).read_line(&mut line);
-            let mut other = Plain::connect(path).expect("a connection");
-            other.write_all(b"{\"version\":99,\"request\":\"status\"}\n").expect("written");
-            line.clear();
-            BufReader::new(&other).read_line(&mut line).expect("an answer");
-            assert!(line.contains("version 99"), "{line}");
-            assert!(Client::connect(path).expect("still there").ask::<String>(Request::Status).is_ok());
-        });
-    }
+/// The id that `/etc/group` gives a group.
+fn group_id(name: &str) -> anyhow::Result<u32> {
+    let groups = std::fs::read_to_string("/etc/group").context("cannot read /etc/group")?;
+    let named = |line: &&str| line.split(':').next() == Some(name);
+    let id = groups.lines().find(named).and_then(|line| line.split(':').nth(2)).and_then(|id| id.parse().ok());
+    id.with_context(|| format!("agent.group is `{name}`: there is no such group; `groupadd --system {name}` makes it"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,10 +34,8 @@ impl Exit {
             return Self::Usage;
         }
         match error.downcast_ref::<ClientError>() {
-            Some(ClientError::NoAgent { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                Self::NotPermitted
-            }
-            Some(ClientError::NoAgent { .. } | ClientError::Gone(_)) => Self::NoAgent,
+            Some(ClientError::NotPermitted { .. }) => Self::NotPermitted,
+            Some(ClientError::NoAgent { .. } | ClientError::Silent | ClientError::Gone(_)) => Self::NoAgent,
             Some(ClientError::Refused(error)) => match error.code {
                 ErrorCode::Usage => Self::Usage,
                 ErrorCode::Refused => Self::Refused,
