@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use collector::cli::printable::printable;
 use collector::cli::{Cli, Exit};
+use collector::config::ConfigError;
 
 fn main() -> ExitCode {
     // The demo's programs are this binary under other names.
@@ -19,8 +21,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line: what was tried, and the chain of causes.
+/// What was tried, and the chain of causes; names in it may be anybody's.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("stockade: {error:#}");
+    let text = format!("stockade: {error:#}");
+    // Only a fault in a configuration, which is the caller's own text, has lines.
+    let own = error.downcast_ref::<ConfigError>().is_some();
+    let lines = if own { text.lines().collect() } else { vec![text.as_str()] };
+    for line in lines {
+        eprintln!("{}", printable(line));
+    }
     Exit::of(error).into()
 }

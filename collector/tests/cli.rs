@@ -78,9 +78,8 @@ fn a_finding_is_explained_and_its_names_are_harmless() {
     golden("finding.txt", &text);
 }
 
-#[test]
-fn the_status_says_what_is_off_and_what_is_not_calibrated() {
-    let status = Status {
+fn status() -> Status {
+    Status {
         version: "0.1.0".to_owned(),
         host: "web-014".to_owned(),
         up_seconds: 777_600,
@@ -100,10 +99,22 @@ fn the_status_says_what_is_off_and_what_is_not_calibrated() {
         latency_us: (2, 840, 1_200),
         memory_mib: 51,
         clock_factor: 1.0,
-    };
-    let text = status::text(&status);
+    }
+}
+
+#[test]
+fn the_status_says_what_is_off_and_what_is_not_calibrated() {
+    let text = status::text(&status());
     harmless(&text);
     golden("status.txt", &text);
+}
+
+#[test]
+fn no_text_of_others_makes_a_line_of_its_own() {
+    let forged = |text: &str| Status { off: vec![format!("x{text}cost       FORGED")], ..status() };
+    for text in ["\n", "\u{1}", "\\u{1}", "\\u{a}"] {
+        assert!(!status::text(&forged(text)).lines().any(|line| line.starts_with("cost       FORGED")), "{text:?}");
+    }
 }
 
 #[test]
@@ -196,4 +207,79 @@ fn the_recorded_demo_keeps_its_promises_without_privileges() {
     let output = stockade(&["demo", "--recorded"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("nothing is denied") && said(&output).contains("PASS"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .args(["config", "show", "--config", "/dev/null"])
+        .stdout(writer)
+        .output()
+        .expect("the binary runs");
+    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""));
+}
+
+// ---- A socket with something behind it -----------------------------------------------------------------------------
+
+/// A configuration whose socket answers every line with `answer`, or never.
+fn behind_a_socket(answer: Option<serde_json::Value>, test: impl FnOnce(&str)) {
+    use std::io::{BufRead, BufReader, Write};
+    let directory = tempfile::tempdir().expect("a directory");
+    let (socket, config) = (directory.path().join("agent.sock"), directory.path().join("stockade.toml"));
+    let bpffs = directory.path().join("bpffs");
+    let text = format!("[agent]\nsocket = {socket:?}\n[kernel]\nbpffs = {bpffs:?}\n");
+    std::fs::write(&config, text).expect("written");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut line);
+            if let Some(answer) = &answer {
+                let _ = stream.write_all(format!("{answer}\n").as_bytes());
+            }
+            kept.push(stream);
+        }
+    });
+    test(&config.to_string_lossy());
+}
+
+#[test]
+fn json_is_harmless_for_a_terminal_and_says_the_same() {
+    let name = "unit:x\u{9b}2J\u{202e}.service";
+    let row = serde_json::json!({ "workload": name, "windows": 1, "execs": 0, "flows": 0, "processes": 1 });
+    behind_a_socket(Some(serde_json::json!({ "ok": [row] })), |config| {
+        for output in ["json", "jsonl"] {
+            let output = stockade(&["top", "--config", config, "-o", output]);
+            harmless(&said(&output));
+            let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            assert_eq!(value.get(0).unwrap_or(&value)["workload"], name);
+        }
+    });
+}
+
+#[test]
+fn a_refusal_has_its_code_and_harmless_words() {
+    let error = |code: &str| serde_json::json!({ "error": { "code": code, "text": format!("no {HOSTILE}") } });
+    for (code, exit) in [("usage", 2), ("refused", 4), ("not-permitted", 5), ("failed", 1)] {
+        behind_a_socket(Some(error(code)), |config| {
+            let output = stockade(&["status", "--config", config]);
+            assert_eq!(output.status.code(), Some(exit), "{}", said(&output));
+            harmless(&said(&output));
+            assert_eq!(said(&output).lines().count(), 1, "a name makes no line: {}", said(&output));
+        });
+    }
+}
+
+#[test]
+fn disarm_does_not_wait_for_an_agent_that_is_stopped() {
+    behind_a_socket(None, |config| {
+        let start = std::time::Instant::now();
+        let output = stockade(&["disarm", "--config", config]);
+        assert!(start.elapsed() < std::time::Duration::from_secs(20));
+        assert_eq!(output.status.code(), Some(1), "nothing is pinned here to clear: {}", said(&output));
+        assert!(said(&output).contains("does not answer"), "{}", said(&output));
+    });
 }

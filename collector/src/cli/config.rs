@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Common, Exit, Output};
+use super::{Common, Exit, Output, table};
 
 /// Check or show the configuration.
 #[derive(Debug, Subcommand)]
@@ -16,10 +16,9 @@ pub enum Command {
 pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
     let config = common.config()?;
     match (command, common.output) {
-        (Command::Check, _) => println!("the configuration is fine"),
-        (Command::Show, Output::Table) => print!("{}", toml::to_string_pretty(&config)?),
-        (Command::Show, Output::Json) => println!("{}", serde_json::to_string_pretty(&config)?),
-        (Command::Show, Output::Jsonl) => println!("{}", serde_json::to_string(&config)?),
+        (Command::Check, _) => table::say("the configuration is fine")?,
+        (Command::Show, Output::Table) => table::say(toml::to_string_pretty(&config)?.trim_end())?,
+        (Command::Show, output) => table::json(output, &config)?,
     }
     Ok(Exit::Fine)
 }

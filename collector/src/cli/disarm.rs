@@ -1,28 +1,76 @@
-//! `stockade disarm`
+//! `stockade disarm`: waits for nobody. A running agent is asked first, for its books; if it does not answer, or there is
+//! none, what is pinned in the kernel is cleared without it.
 
-use super::{Common, Exit};
-use crate::api::client::Client;
-use crate::api::protocol::Request;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{Common, Exit, table};
+use crate::api::client::{Client, ClientError};
+use crate::api::protocol::{ErrorCode, Request};
+use crate::config::Config;
 use crate::enforce::disarm_pinned;
 use crate::loader::Pins;
 
+/// How long a running agent may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = common.config()?;
-    if let Ok(mut client) = Client::connect(&config.agent.socket) {
-        let removed: usize = client.ask(Request::Disarm)?;
-        println!("disarmed by the running agent: {removed} entries removed; it goes on watching");
-        return Ok(Exit::Fine);
+    let asked =
+        Client::connect_for(&config.agent.socket, PATIENCE).and_then(|mut client| client.ask::<usize>(Request::Disarm));
+    match asked {
+        Ok(removed) => {
+            table::say(&format!("disarmed by the running agent: {removed} entries removed; it goes on watching"))?;
+            Ok(Exit::Fine)
+        }
+        Err(ClientError::NoAgent { .. }) => without_agent(&config),
+        Err(error) if is_about_the_caller(&error) => Err(error.into()),
+        Err(error) => past_the_agent(&config, &error),
     }
-    // No agent: what it pinned is all there is.
+}
+
+/// No agent: what it pinned is all there is.
+fn without_agent(config: &Config) -> anyhow::Result<Exit> {
     let pins = Pins::at(&config.kernel.bpffs);
-    if pins.names().is_empty() {
-        println!("no agent runs and nothing is pinned: nothing is denied");
-        return Ok(Exit::Fine);
+    // Whoever may not look must not be told that there is nothing.
+    match std::fs::read_dir(pins.directory()).map(|mut names| names.next().is_none()) {
+        Ok(false) => (),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let what = format!("cannot look at {}: nothing was removed", pins.directory().display());
+            return Err(anyhow::Error::new(error).context(what));
+        }
+        _ => {
+            table::say("no agent runs and nothing is pinned: nothing is denied")?;
+            return Ok(Exit::Fine);
+        }
     }
     let disarmed = disarm_pinned(&config.kernel.bpffs);
     // Whatever the maps said, without links nothing is asked.
     let (links, maps) = pins.remove_all()?;
     let entries = disarmed.map_or(0, |disarmed| disarmed.total());
-    println!("disarmed without an agent: {entries} entries removed, {links} programs detached, {maps} maps released");
+    table::say(&format!(
+        "disarmed without an agent: {entries} entries removed, {links} programs detached, {maps} maps released"
+    ))?;
     Ok(Exit::Fine)
+}
+
+/// An agent is there and of no use: its entries are removed from the kernel. Its pins stay, it may still use them.
+fn past_the_agent(config: &Config, why: &ClientError) -> anyhow::Result<Exit> {
+    let disarmed = disarm_pinned(&config.kernel.bpffs)
+        .with_context(|| format!("{why}; and what is pinned cannot be cleared without it"))?;
+    table::say(&format!(
+        "disarmed past the agent: {} entries removed. {why}. It may deny anew when it goes on: end it, then disarm again",
+        disarmed.total()
+    ))?;
+    Ok(Exit::Attention)
+}
+
+fn is_about_the_caller(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotPermitted { .. } => true,
+        ClientError::Refused(refused) => refused.code != ErrorCode::Failed,
+        _ => false,
+    }
 }

@@ -32,8 +32,8 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
             continue;
         }
         match common.output {
-            Output::Table => println!("{}", line(&event)),
-            _ => println!("{}", item["event"]),
+            Output::Table => table::say(&line(&event))?,
+            _ => table::json(Output::Jsonl, &item["event"])?,
         }
         shown += 1;
         if options.count.is_some_and(|most| shown >= most) {

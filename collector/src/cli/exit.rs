@@ -42,7 +42,14 @@ impl Exit {
                 ErrorCode::NotPermitted => Self::NotPermitted,
                 ErrorCode::Failed => Self::Attention,
             },
-            _ => Self::Attention,
+            Some(ClientError::Answer(_)) => Self::Attention,
+            None => {
+                let denied = |cause: &(dyn std::error::Error + 'static)| {
+                    let error = cause.downcast_ref::<std::io::Error>();
+                    error.is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+                };
+                if error.chain().any(denied) { Self::NotPermitted } else { Self::Attention }
+            }
         }
     }
 }

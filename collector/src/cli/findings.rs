@@ -60,8 +60,12 @@ pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
         Command::Watch => {
             for item in client.watch(Request::Watch { what: Watch::Findings })? {
                 let item = item?;
+                if let Some(missed) = item["missed"].as_u64() {
+                    eprintln!("missed {missed} changes: this terminal is too slow; `stockade findings list` has them");
+                    continue;
+                }
                 match (common.output, serde_json::from_value::<(String, Finding)>(item["finding"].clone())) {
-                    (Output::Table, Ok((change, finding))) => println!(
+                    (Output::Table, Ok((change, finding))) => table::say(&format!(
                         "{}  {:<7} {}  {:<6} {:<12} {}  {}",
                         table::time(finding.updated.unix_ns),
                         change,
@@ -70,8 +74,8 @@ pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
                         self::name(&finding.kind),
                         printable(&finding.workload),
                         printable(&finding.title),
-                    ),
-                    _ => println!("{item}"),
+                    ))?,
+                    _ => table::json(Output::Jsonl, &item)?,
                 }
             }
             Ok(Exit::Fine)

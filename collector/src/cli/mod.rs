@@ -106,6 +106,13 @@ impl Cli {
     ///
     /// What could not be done; [`Exit::of`] gives its exit code.
     pub fn run(self) -> anyhow::Result<Exit> {
+        match self.carry_out() {
+            Err(error) if error.is::<table::Unread>() => Ok(Exit::Fine),
+            result => result,
+        }
+    }
+
+    fn carry_out(self) -> anyhow::Result<Exit> {
         let common = self.common;
         match self.command {
             Command::Run => run::run(&common),

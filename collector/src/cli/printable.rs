@@ -19,6 +19,24 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Makes JSON harmless for a terminal without changing what it means: `serde_json` escapes the old control characters only.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    // The only dangerous character outside of strings is the newline of pretty printing.
+    let to_escape = |c: char| c != '\n' && is_dangerous(c);
+    if !json.chars().any(to_escape) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if to_escape(c) {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -42,6 +60,15 @@ mod tests {
         #[test]
         fn nothing_dangerous_reaches_a_terminal(text in "\\PC*|.*|[\\x00-\\x9f]{0,40}") {
             prop_assert!(!printable(&text).chars().any(is_dangerous));
+        }
+
+        #[test]
+        fn json_is_harmless_and_means_the_same(text in "\\PC*|.*|[\\x00-\u{9f}\u{202a}-\u{202e}\u{e0000}-\u{e007f}]{0,40}") {
+            let json = serde_json::to_string_pretty(&[&text]).expect("JSON");
+            let harmless = printable_json(&json);
+            prop_assert!(!harmless.chars().any(|c| c != '\n' && is_dangerous(c)));
+            let [back]: [String; 1] = serde_json::from_str(&harmless).expect("still JSON");
+            prop_assert_eq!(back, text);
         }
     }
 }

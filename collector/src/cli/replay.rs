@@ -27,13 +27,9 @@ pub struct Options {
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     let replayed = replay(&options.file, &common.config()?, options.modes)?;
     match common.output {
-        Output::Table => println!("{}", text(&replayed)),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&replayed)?),
-        Output::Jsonl => {
-            for finding in &replayed.findings {
-                println!("{}", serde_json::to_string(finding)?);
-            }
-        }
+        Output::Table => table::say(&text(&replayed))?,
+        Output::Json => table::json(common.output, &replayed)?,
+        Output::Jsonl => replayed.findings.iter().try_for_each(|finding| table::json(common.output, finding))?,
     }
     Ok(if replayed.cut_off.is_some() { Exit::Attention } else { Exit::Fine })
 }
@@ -43,7 +39,7 @@ pub fn text(replayed: &Replayed) -> String {
     let mut lines = vec![format!(
         "replayed {} records of {} in {:.1} s of the {:.1} s that they took ({:.0} records/s)",
         replayed.records,
-        replayed.host,
+        printable(&replayed.host),
         replayed.took_seconds,
         replayed.span_seconds,
         replayed.records as f64 / replayed.took_seconds.max(1e-9),

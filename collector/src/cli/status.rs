@@ -62,5 +62,6 @@ pub fn text(status: &Status) -> String {
         lines.push(format!("off        {off}"));
     }
     lines.push(format!("cost       {} MiB", status.memory_mib));
-    super::printable::printable(&lines.join("\u{1}")).replace("\\u{1}", "\n")
+    // Line by line: no text of others can make a line of its own.
+    lines.iter().map(|line| super::printable::printable(line)).collect::<Vec<_>>().join("\n")
 }

@@ -1,11 +1,44 @@
 //! Tables for people, JSON for machines.
 
+use std::io::Write;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
 use super::Output;
-use super::printable::printable;
+use super::printable::{printable, printable_json};
+
+/// Whoever read the output went away, as `head` does: nothing is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+pub struct Unread;
+
+/// Prints lines that are harmless already.
+///
+/// # Errors
+///
+/// [`Unread`], or the output cannot be written.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Unread.into()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints one JSON document: over several lines, or on one.
+///
+/// # Errors
+///
+/// As [`say`].
+pub fn json(output: Output, value: &impl Serialize) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Json => serde_json::to_string_pretty(value)?,
+        Output::Table | Output::Jsonl => serde_json::to_string(value)?,
+    };
+    say(&printable_json(&text))
+}
 
 /// Prints a list: as JSON, or as a table that `cells` makes of each item.
 pub fn list<T: Serialize, const N: usize>(
@@ -15,25 +48,18 @@ pub fn list<T: Serialize, const N: usize>(
     cells: impl Fn(&T) -> [String; N],
 ) -> anyhow::Result<()> {
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(items)?),
-        Output::Jsonl => {
-            for item in items {
-                println!("{}", serde_json::to_string(item)?);
-            }
-        }
-        Output::Table => println!("{}", rendered(header, items.iter().map(cells))),
+        Output::Json => json(output, &items),
+        Output::Jsonl => items.iter().try_for_each(|item| json(output, item)),
+        Output::Table => say(&rendered(header, items.iter().map(cells))),
     }
-    Ok(())
 }
 
 /// Prints one thing: as JSON, or as the text that `text` makes of it.
 pub fn one<T: Serialize>(output: Output, item: &T, text: impl Fn(&T) -> String) -> anyhow::Result<()> {
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(item)?),
-        Output::Jsonl => println!("{}", serde_json::to_string(item)?),
-        Output::Table => println!("{}", text(item)),
+        Output::Json | Output::Jsonl => json(output, item),
+        Output::Table => say(&text(item)),
     }
-    Ok(())
 }
 
 /// A table as text; every cell is made printable.
