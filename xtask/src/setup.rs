@@ -53,17 +53,26 @@ const NEEDS: &[Need] = &[
         present: || {
             runs("g++", "--version")
                 && runs("make", "--version")
+                && runs("pkg-config", "--version")
                 && Path::new("/usr/include/openssl/ssl.h").exists()
                 && Path::new("/usr/include/zlib.h").exists()
         },
     },
     Need {
-        what: "Rust compiler with library sources and LLVM 22 (for the kernel programs)",
-        packages: &["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"],
-        megabytes: 290,
+        what: "Rust compiler with library sources (for the kernel programs)",
+        packages: &["rustc-web", "cargo-web", "rust-web-src"],
+        megabytes: 180,
         seconds: 40,
         purpose: Purpose::Run,
         present: || bpf::toolchain().is_some(),
+    },
+    Need {
+        what: "LLVM 22 (bpf-linker is built on it)",
+        packages: &["llvm-22-dev"],
+        megabytes: 110,
+        seconds: 30,
+        purpose: Purpose::Run,
+        present: || bpf::linker().is_some() || Path::new("/usr/lib/llvm-22/include").exists(),
     },
     Need {
         what: "iproute2 and curl (for the demo's network namespace and requests)",
@@ -142,6 +151,9 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     }
     let root = told(Command::new("id").arg("-u")).as_deref() == Some("0");
     let prefix = if root { "" } else { "sudo " };
+    if !root && told(Command::new("sh").args(["-c", "command -v sudo"])).is_none() {
+        bail!("this needs root and there is no sudo: run `{line}` as root, then this again");
+    }
     println!("setup    {prefix}{line}");
     let run = |line: &str| {
         let line = format!("{prefix}env DEBIAN_FRONTEND=noninteractive {line}");
