@@ -1,6 +1,6 @@
 //! The deny entry that user space writes, and the deny record that the kernel sends back.
 
-use crate::{Header, plain};
+use crate::{ExeId, Header, plain};
 
 /// What a decision forbids. Index into the deadlines of a [`Entry`].
 #[repr(u8)]
@@ -10,13 +10,18 @@ pub enum Action {
     Connect = 0,
     /// Packets of sockets that are already open (cgroup_skb egress): dropped.
     Egress = 1,
-    /// Left for exec (needs LSM).
+    /// Starting a program (LSM bprm_check_security): EPERM.
     Exec = 2,
-    /// Left for opening for writing (needs LSM).
+    /// Opening a regular file for writing, creating, renaming, unlinking, truncating one by path (LSM): EPERM. What was
+    /// open before can still be written.
     OpenWrite = 3,
+    /// Connecting to a Unix socket through which others act on one's behalf (LSM): EPERM.
+    Hatch = 4,
+    /// Attaching to another process, loading a kernel module, bpf(2) (LSM): EPERM.
+    Tamper = 5,
 }
-/// Number of [`Action`]s.
-pub const ACTIONS: usize = 4;
+/// Deadlines in an [`Entry`]; a power of two, so that the kernel can mask an [`Action`].
+pub const ACTIONS: usize = 8;
 
 /// [`Entry::flags`]: only count and report, deny nothing (shadow entry of a monitoring workload).
 pub const ENTRY_SHADOW: u16 = 1;
@@ -24,6 +29,8 @@ pub const ENTRY_SHADOW: u16 = 1;
 pub const ENTRY_AUTOMATIC: u16 = 2;
 /// [`Entry::flags`]: addresses are listed under this entry's slot in `deny_address`; without it that lookup is skipped.
 pub const ENTRY_LISTED: u16 = 4;
+/// [`Entry::flags`]: files or directories are listed under this entry's slot in `deny_file`.
+pub const ENTRY_FILES: u16 = 8;
 
 /// The effective entry of one key in `deny_tree` or `deny_cgroup`: the sum of its live decisions, made by user space.
 ///
@@ -43,7 +50,7 @@ pub struct Entry {
     /// Number of the decision that a [`Deny`] record names (the newest live one of this key).
     pub decision: u64,
 }
-plain!(Entry, 48);
+plain!(Entry, 80);
 
 /// Ranges of ports that one address entry can hold.
 pub const PORT_RULES: usize = 4;
@@ -107,6 +114,48 @@ pub struct AddressEntry {
 }
 plain!(AddressEntry, 120);
 
+/// Actions that a file can forbid or allow: [`Action::Exec`] and [`Action::OpenWrite`].
+pub const FILE_ACTIONS: usize = 2;
+
+/// Key of `deny_file`: an executable, or the directory of a file, under one scope.
+///
+/// `scope` is 0 for everybody below the guarded cgroup, else the slot of a tree or cgroup entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileKey {
+    /// Slot of the scope's entry.
+    pub scope: u32,
+    /// Always zero.
+    pub pad: u32,
+    /// The executable ([`Action::Exec`]) or the directory ([`Action::OpenWrite`]).
+    pub file: ExeId,
+}
+plain!(FileKey, 24);
+
+/// Value of `deny_file`: the deadlines that replace those of the scope's entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Deadline of [`Action::Exec`] and [`Action::OpenWrite`], boot clock; 0 = allowed (the fence's gate).
+    pub until_ns: [u64; FILE_ACTIONS],
+    /// Number of the decision.
+    pub decision: u64,
+    /// Index of this key's counters in `hits` (the scope's own slot unless the scope is 0).
+    pub slot: u32,
+    /// `ENTRY_*`.
+    pub flags: u16,
+    /// As in [`Entry::breaker`].
+    pub breaker: u16,
+}
+plain!(FileEntry, 32);
+
+/// [`crate::map::Control::harden`]: nobody but protected processes attaches to another process.
+pub const HARDEN_PTRACE: u32 = 1;
+/// [`crate::map::Control::harden`]: nobody but protected processes loads a kernel module.
+pub const HARDEN_MODULE: u32 = 2;
+/// [`crate::map::Control::harden`]: nobody but protected processes calls bpf(2).
+pub const HARDEN_BPF: u32 = 4;
+
 /// Which key a denial matched.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +166,10 @@ pub enum Match {
     Cgroup = 2,
     /// The address, for everybody.
     Address = 3,
+    /// The executable, for everybody.
+    File = 4,
+    /// A host-hardening switch; there is no decision.
+    Harden = 5,
 }
 
 /// Where a denial happened.
@@ -133,7 +186,30 @@ pub enum Hook {
     Sendmsg6 = 4,
     /// cgroup_skb/egress.
     Egress = 5,
+    /// LSM bprm_check_security: exec.
+    Exec = 6,
+    /// LSM file_open: for writing.
+    Open = 7,
+    /// LSM inode_create.
+    Create = 8,
+    /// LSM inode_rename.
+    Rename = 9,
+    /// LSM inode_unlink.
+    Unlink = 10,
+    /// LSM path_truncate, file_truncate.
+    Truncate = 11,
+    /// LSM unix_stream_connect, unix_may_send.
+    Hatch = 12,
+    /// LSM ptrace_access_check.
+    Ptrace = 13,
+    /// LSM kernel_read_file, kernel_load_data.
+    Module = 14,
+    /// LSM bpf.
+    Bpf = 15,
 }
+
+/// Bytes of [`Deny::name`].
+pub const NAME: usize = 40;
 
 /// [`Header::flags`] of a [`Deny`]: a shadow entry; the operation went through.
 pub const DENY_SHADOW: u16 = 1;
@@ -144,7 +220,7 @@ pub const DENY_BREAKER: u16 = 2;
 ///
 /// The header's cookie is the process that was denied.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deny {
     /// Common header.
     pub header: Header,
@@ -166,11 +242,37 @@ pub struct Deny {
     pub remote_port: u16,
     /// Always zero.
     pub pad: u16,
-    /// Remote address, IPv4 as v4-mapped.
+    /// Remote address, IPv4 as v4-mapped; zero for files.
     pub remote: [u8; 16],
     /// cgroup v2 id of the process.
     pub cgroup: u64,
     /// Deadline that was in force.
     pub until_ns: u64,
+    /// The executable, or the directory of the file; zero for the network.
+    pub file: ExeId,
+    /// Last component of the file's path, cut, padded with zeros; untrusted bytes.
+    pub name: [u8; NAME],
 }
-plain!(Deny, 88);
+plain!(Deny, 144);
+
+impl Default for Deny {
+    fn default() -> Self {
+        Self {
+            header: Header::default(),
+            decision: 0,
+            slot: 0,
+            hook: 0,
+            action: 0,
+            matched: 0,
+            protocol: 0,
+            suppressed: 0,
+            remote_port: 0,
+            pad: 0,
+            remote: [0; 16],
+            cgroup: 0,
+            until_ns: 0,
+            file: ExeId::default(),
+            name: [0; NAME],
+        }
+    }
+}

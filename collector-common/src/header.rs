@@ -18,6 +18,8 @@ pub enum Kind {
     Flow = 5,
     /// [`crate::deny::Deny`].
     Deny = 6,
+    /// [`crate::file::File`].
+    File = 7,
 }
 
 /// The first 32 bytes of every record.

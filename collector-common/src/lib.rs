@@ -2,7 +2,7 @@
 //!
 //! Everything here is `#[repr(C)]`, little-endian, padded explicitly, and its size is asserted at compile time. A record
 //! starts with a [`Header`]; the same noun names the record here, the kernel program that writes it, the decoder that reads
-//! it and the features made from it: **process**, **syscall**, **flow**, **deny**.
+//! it and the features made from it: **process**, **syscall**, **file**, **flow**, **deny**.
 //!
 //! Change a layout and [`ABI`] changes with it: kernel objects of another ABI are pinned in another directory, records of
 //! another ABI are refused by the decoder.
@@ -10,6 +10,7 @@
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 pub mod deny;
+pub mod file;
 pub mod flow;
 pub mod header;
 pub mod map;
@@ -21,7 +22,7 @@ pub mod token;
 pub use header::{ExeId, Header, Kind, cookie_of};
 
 /// Version of every layout in this crate. Part of the pin directory's name and of every record's header.
-pub const ABI: u8 = 1;
+pub const ABI: u8 = 2;
 
 /// Plain bytes: a type that may be copied to and from a byte slice.
 ///

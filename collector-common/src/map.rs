@@ -22,6 +22,15 @@ pub const MAX_DENY: u32 = 4_096;
 /// Entries of `deny_seen` (process and slot pairs whose records are rate-limited one by one).
 pub const MAX_DENY_SEEN: u32 = 16_384;
 
+/// Entries of `files_seen` (executable, directory, mode); the least recently used make room and are told again.
+pub const MAX_FILES_SEEN: u32 = 65_536;
+/// Entries of `file_rates` (processes that write, rename or delete); the least recently used make room.
+pub const MAX_FILE_RATES: u32 = 4_096;
+/// Entries of `sensitive_names`.
+pub const MAX_SENSITIVE: u32 = 512;
+/// Entries of `hatches` (sockets through which others act on one's behalf).
+pub const MAX_HATCHES: u32 = 1_024;
+
 /// Value of `lineage`, keyed by thread group id: who a process is and who its ancestors are, stamped at birth.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +160,11 @@ pub struct Control {
     pub cgroup_levels: u32,
     /// Changed whenever `rows` or `ready` change, so that open windows look their row up again.
     pub row_generation: u32,
+    /// Live entries of scope 0 in `deny_file`.
+    pub active_file: u32,
+    /// `deny::HARDEN_*`: what nobody may do who is not protected.
+    pub harden: u32,
     /// Boot clock of the agent's last sign of life.
     pub heartbeat_ns: u64,
 }
-plain!(Control, 32);
+plain!(Control, 40);

@@ -30,6 +30,12 @@ pub enum Program {
     DenyEgress = 10,
     /// Owner stamps: sock_create, sock_send_length, sock_recv_length.
     Owner = 11,
+    /// The LSM hooks of deny: exec, files, hatches, tampering.
+    DenyLsm = 12,
+    /// The file family at the return of open and its kin (inside tp_btf/sys_exit).
+    File = 13,
+    /// The file family at unlink and rename.
+    FileRemoved = 14,
 }
 
 impl Program {
@@ -47,11 +53,14 @@ impl Program {
         Program::DenyConnect,
         Program::DenyEgress,
         Program::Owner,
+        Program::DenyLsm,
+        Program::File,
+        Program::FileRemoved,
     ];
 }
 
 /// Number of [`Program`]s.
-pub const PROGRAMS: u32 = 12;
+pub const PROGRAMS: u32 = 15;
 
 /// Value of `stats`: indexed by [`Program`], one per CPU. All count from the load of the object.
 ///

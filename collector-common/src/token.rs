@@ -160,6 +160,7 @@ pub mod x86_64 {
     pub const PWRITEV2: u16 = 328;
     pub const IO_URING_SETUP: u16 = 425;
     pub const CLONE3: u16 = 435;
+    pub const OPENAT2: u16 = 437;
 }
 
 /// Calls that are rare in any workload and frequent in attacks: reported at once where a ready workload never made them.

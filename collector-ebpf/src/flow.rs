@@ -18,7 +18,7 @@ use collector_common::flow::{BUCKETS, Direction, Flow, Why};
 use collector_common::map::{DestinationKey, MAX_DESTINATIONS, MAX_READY, RowKey};
 use collector_common::stats::{Program, Stats};
 
-use crate::deny::destination;
+use crate::deny::connect::destination;
 use crate::maps::{LINEAGE, ROWS, StorageDef};
 use crate::owner::{self, CREATE, SK_STORAGE};
 use crate::packet::{self, Packet, TCP, UDP};

@@ -3,9 +3,10 @@
 //! ```text
 //! process  task_newtask · sched_process_exec · sched_process_exit   lineage at birth, exec records      ─► ctrl
 //! syscall  sys_exit                                                 windows of 128 calls                ─► bulk (early: ctrl)
+//! file     sys_exit of open · security_inode_unlink · _rename       first-seen directories, rates      ─► bulk (sensitive: ctrl)
 //! owner    sock_create · sock_send_length · sock_recv_length        who uses which socket
 //! flow     cgroup_skb · inet_sock_set_state · sock_release          traffic per socket                  ─► bulk (novel: ctrl)
-//! deny     connect4/6 · sendmsg4/6 · cgroup_skb/egress              deadlines, breaker, hits            ─► ctrl
+//! deny     connect4/6 · sendmsg4/6 · cgroup_skb/egress · LSM        deadlines, breaker, hits            ─► ctrl
 //! ```
 
 #![no_std]
@@ -14,6 +15,8 @@
 mod control;
 mod deny;
 mod empty;
+mod file;
+mod file_id;
 mod flow;
 mod maps;
 mod offsets;

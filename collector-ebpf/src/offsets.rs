@@ -67,6 +67,32 @@ offsets! {
     OFF_BPRM_FILENAME,
     /// linux_binprm.interp
     OFF_BPRM_INTERP,
+    /// linux_binprm.file
+    OFF_BPRM_FILE,
+    /// file.f_path.dentry
+    OFF_FILE_DENTRY,
+    /// file.f_path.mnt
+    OFF_FILE_MNT,
+    /// file.f_mode
+    OFF_FILE_MODE,
+    /// path.dentry
+    OFF_PATH_DENTRY,
+    /// dentry.d_parent
+    OFF_DENTRY_PARENT,
+    /// dentry.d_inode
+    OFF_DENTRY_INODE,
+    /// dentry.d_name.name
+    OFF_DENTRY_NAME,
+    /// mount.mnt
+    OFF_MOUNT_MNT,
+    /// mount.mnt_parent
+    OFF_MOUNT_PARENT,
+    /// mount.mnt_mountpoint
+    OFF_MOUNT_POINT,
+    /// socket.sk
+    OFF_SOCKET_SK,
+    /// unix_sock.path.dentry
+    OFF_UNIX_DENTRY,
     /// cred.uid
     OFF_CRED_UID,
     /// cred.gid
@@ -93,6 +119,8 @@ offsets! {
     OFF_FDT_FD,
     /// Longest time in jiffies that a window stays open.
     MAX_AGE_JIFFIES,
+    /// Time after which a known use of a directory is told again, so that user space learns how regular it is.
+    FILE_AGAIN_NS,
     /// cgroup v2 id that the programs are confined to; 0 = the whole host.
     SCOPE_CGROUP,
     /// Level of that cgroup below the v2 root.

@@ -8,12 +8,13 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_sk_storage_get};
-use aya_ebpf::macros::{btf_tracepoint, cgroup_sock};
-use aya_ebpf::programs::{BtfTracePointContext, SockContext};
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock, fentry};
+use aya_ebpf::programs::{BtfTracePointContext, FEntryContext, SockContext};
 use collector_common::map::{ANCESTORS, LINEAGE_PROTECTED, Lineage};
 use collector_common::stats::Program;
 
 use crate::maps::{LINEAGE, StorageDef};
+use crate::offsets::{OFF_SOCKET_SK, field};
 use crate::stats;
 
 /// `BPF_MAP_TYPE_SK_STORAGE`.
@@ -123,6 +124,38 @@ pub fn owner_send(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn owner_receive(ctx: BtfTracePointContext) -> i32 {
     used(ctx.arg::<*mut c_void>(0));
+    0
+}
+
+// The same where the kernel is older than 6.3 and has no such tracepoints.
+
+#[fentry(function = "inet_sendmsg")]
+pub fn owner_inet_send(ctx: FEntryContext) -> i32 {
+    used_by(&ctx)
+}
+
+#[fentry(function = "inet6_sendmsg")]
+pub fn owner_inet6_send(ctx: FEntryContext) -> i32 {
+    used_by(&ctx)
+}
+
+#[fentry(function = "inet_recvmsg")]
+pub fn owner_inet_receive(ctx: FEntryContext) -> i32 {
+    used_by(&ctx)
+}
+
+#[fentry(function = "inet6_recvmsg")]
+pub fn owner_inet6_receive(ctx: FEntryContext) -> i32 {
+    used_by(&ctx)
+}
+
+#[inline(always)]
+fn used_by(ctx: &FEntryContext) -> i32 {
+    // SAFETY: the functions' first argument is a socket; its sock is tested.
+    let socket: *mut c_void = unsafe { field(ctx.arg(0), &OFF_SOCKET_SK) };
+    if !socket.is_null() {
+        used(socket);
+    }
     0
 }
 

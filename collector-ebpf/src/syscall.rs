@@ -25,7 +25,7 @@ use crate::maps::{ROWS, SEEN, THREADS};
 use crate::offsets::{MAX_AGE_JIFFIES, value};
 use crate::rings::{BULK, CTRL, NO_WAKEUP, WAKEUP};
 use crate::task::Task;
-use crate::{scope, stats};
+use crate::{file, scope, stats};
 
 /// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
 const CREATE: u64 = 1;
@@ -86,6 +86,16 @@ fn observe(ctx: &BtfTracePointContext) {
     let (first, second, third) = unsafe { (*words.add(regs::DI), *words.add(regs::SI), *words.add(regs::DX)) };
     let call = take_apart(task, number, traits, result, [first, second, third]);
     append(task, thread, stats, &call);
+    if result >= 0 && opens_a_file(number) {
+        file::opened(result as u64);
+    }
+}
+
+/// Calls that return the descriptor of a file.
+#[inline(always)]
+fn opens_a_file(number: i64) -> bool {
+    const CALLS: [i64; 4] = [nr::OPEN as i64, nr::OPENAT as i64, nr::CREAT as i64, nr::OPENAT2 as i64];
+    number == CALLS[1] || number == CALLS[0] || number == CALLS[2] || number == CALLS[3]
 }
 
 /// What the table says of a number; nothing of a foreign one.

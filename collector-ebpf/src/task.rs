@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use collector_common::{ExeId, cookie_of};
 
+use crate::file_id;
 use crate::offsets::*;
 
 /// A task that the verifier knows to be one.
@@ -81,16 +82,8 @@ impl Task {
     /// The executable; all zero when there is none.
     #[inline(always)]
     pub fn exe(self) -> ExeId {
-        let inode = self.exe_inode();
-        if inode.is_null() {
-            return ExeId { ino: 0, dev: 0, generation: 0 };
-        }
-        // SAFETY: an inode and its super block.
-        unsafe {
-            let sb: *const u8 = field(inode, &OFF_INODE_SB);
-            let dev = if sb.is_null() { 0 } else { field(sb, &OFF_SB_DEV) };
-            ExeId { ino: field(inode, &OFF_INODE_INO), dev, generation: field(inode, &OFF_INODE_GENERATION) }
-        }
+        // SAFETY: null or an inode.
+        unsafe { file_id::of(self.exe_inode()) }
     }
 
     /// Real user, real group, effective user, in the initial user namespace.
@@ -144,23 +137,12 @@ impl Task {
     pub fn stdio_is_a_socket(self) -> bool {
         const S_IFMT: u16 = 0o170_000;
         const S_IFSOCK: u16 = 0o140_000;
-        // SAFETY: files and its table are typed; the array of files is not, so it is read by copies.
-        let table: *const u8 = unsafe {
-            let files: *const u8 = field(self.0, &OFF_TASK_FILES);
-            if files.is_null() {
-                return false;
-            }
-            let fdt: *const u8 = field(files, &OFF_FILES_FDT);
-            if fdt.is_null() {
-                return false;
-            }
-            field(fdt, &OFF_FDT_FD)
-        };
+        let Some(table) = self.descriptors() else { return false };
         let mut descriptor = 0;
         while descriptor < 3 {
             let mode = copy::<*const u8>(table.wrapping_add(descriptor * 8))
-                .and_then(|file| copy::<*const u8>(file.wrapping_add(value(&OFF_FILE_INODE) as usize)))
-                .and_then(|inode| copy::<u16>(inode.wrapping_add(value(&OFF_INODE_MODE) as usize)));
+                .and_then(|file| copy_field::<*const u8>(file, &OFF_FILE_INODE))
+                .and_then(|inode| copy_field::<u16>(inode, &OFF_INODE_MODE));
             if mode.is_some_and(|mode| mode & S_IFMT == S_IFSOCK) {
                 return true;
             }
@@ -168,12 +150,39 @@ impl Task {
         }
         false
     }
+
+    /// The file behind a descriptor of the current task. The pointer is not typed: read it by [`copy_field`].
+    #[inline(always)]
+    pub fn file_of(self, descriptor: u64) -> Option<*const u8> {
+        let table = self.descriptors()?;
+        copy::<*const u8>(table.wrapping_add((descriptor as u32 as usize) * 8)).filter(|file| !file.is_null())
+    }
+
+    /// The array of files by descriptor; it is not typed, so it is read by copies.
+    #[inline(always)]
+    fn descriptors(self) -> Option<*const u8> {
+        // SAFETY: files and its table are typed, and each is tested.
+        unsafe {
+            let files: *const u8 = field(self.0, &OFF_TASK_FILES);
+            if files.is_null() {
+                return None;
+            }
+            let fdt: *const u8 = field(files, &OFF_FILES_FDT);
+            if fdt.is_null() { None } else { Some(field(fdt, &OFF_FDT_FD)) }
+        }
+    }
 }
 
 #[inline(always)]
 unsafe fn inum(namespace: *const u8, offset: &'static u64) -> u32 {
     // SAFETY: the caller gives the structure that the offset belongs to.
     if namespace.is_null() { 0 } else { unsafe { field(namespace, offset) } }
+}
+
+/// Copies a field of a kernel structure that the verifier knows nothing about; `None` when it cannot be read.
+#[inline(always)]
+pub fn copy_field<T: Copy>(base: *const u8, offset: &'static u64) -> Option<T> {
+    copy(base.wrapping_add(value(offset) as usize))
 }
 
 /// Copies a value from a kernel address that the verifier knows nothing about; `None` when it cannot be read.

@@ -154,6 +154,7 @@ fn decision(until_ns: u64) -> Decision {
         action: DecisionAction::Isolate,
         shadow: false,
         allowed: Vec::new(),
+        allowed_files: Vec::new(),
         author: Author::Operator("bench".to_owned()),
         finding: None,
         reason: String::new(),

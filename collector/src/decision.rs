@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use collector_common::deny::Action;
 use ipnet::IpNet;
 use model::event::Time;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,19 @@ pub struct Destination {
     /// Inclusive port ranges, at most four; empty = every port.
     #[serde(default)]
     pub ports: Vec<(u16, u16)>,
+}
+
+/// A file by what the kernel knows it by, and its path for people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileId {
+    /// Inode number.
+    pub ino: u64,
+    /// Device as the kernel numbers it: `major << 20 | minor`.
+    pub dev: u32,
+    /// Generation of the inode; 0 on file systems that have none.
+    pub generation: u32,
+    /// Path when the decision was made.
+    pub path: Arc<str>,
 }
 
 /// Whom a decision is about.
@@ -50,6 +64,23 @@ pub enum Target {
         /// Where to.
         to: Destination,
     },
+    /// One executable, whoever starts it below the guarded cgroup. Only on devices whose inode numbers mean something to
+    /// everybody (not on overlayfs or btrfs).
+    Executable {
+        /// Which.
+        file: FileId,
+    },
+    /// One executable in a cgroup and its descendants.
+    CgroupExecutable {
+        /// cgroup v2 id.
+        id: u64,
+        /// Level below the v2 root.
+        level: u32,
+        /// Path, for people.
+        path: Arc<str>,
+        /// Which.
+        file: FileId,
+    },
 }
 
 /// What is forbidden.
@@ -58,8 +89,36 @@ pub enum Target {
 pub enum DecisionAction {
     /// New connections and datagrams.
     DenyConnect,
-    /// `DenyConnect` and everything that sockets which are already open would send.
+    /// `DenyConnect`, everything that sockets which are already open would send, and connecting to sockets of services
+    /// that act on others' behalf (the last where LSM programs work).
     Isolate,
+    /// Starting programs.
+    DenyExec,
+    /// Opening files for writing, creating, renaming, unlinking and truncating them by path. What is open stays writable.
+    DenyOpenWrite,
+    /// `Isolate` and `DenyExec`: the fence of an automatic decision; what the frozen baseline holds stays allowed.
+    Fence,
+    /// Attaching to other processes, loading kernel modules, bpf(2).
+    DenyTamper,
+}
+
+impl DecisionAction {
+    /// What the kernel is to forbid.
+    pub fn forbids(self) -> &'static [Action] {
+        match self {
+            Self::DenyConnect => &[Action::Connect],
+            Self::Isolate => &[Action::Connect, Action::Egress, Action::Hatch],
+            Self::DenyExec => &[Action::Exec],
+            Self::DenyOpenWrite => &[Action::OpenWrite],
+            Self::Fence => &[Action::Connect, Action::Egress, Action::Hatch, Action::Exec],
+            Self::DenyTamper => &[Action::Tamper],
+        }
+    }
+
+    /// Whether it does nothing at all where LSM programs are refused.
+    pub fn needs_lsm(self) -> bool {
+        matches!(self, Self::DenyExec | Self::DenyOpenWrite | Self::DenyTamper)
+    }
 }
 
 /// On whose word.
@@ -100,6 +159,9 @@ pub struct Decision {
     /// The fence: destinations that the workload's frozen facts hold and that stay allowed.
     #[serde(default)]
     pub allowed: Vec<Destination>,
+    /// The fence: executables of the frozen baseline, which stay allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_files: Vec<FileId>,
     /// On whose word.
     pub author: Author,
     /// Finding that caused it.

@@ -5,7 +5,7 @@
 
 use collector_common::process::{self, EXEC_PRE_EXISTING, TEXT};
 use collector_common::stats::Program;
-use collector_common::{ABI, Header, Kind, Plain, bytes_of, deny, flow, read, syscall};
+use collector_common::{ABI, Header, Kind, Plain, bytes_of, deny, file, flow, read, syscall};
 use thiserror::Error;
 
 /// A checked kernel record.
@@ -22,7 +22,9 @@ pub enum Record {
     /// A socket's traffic with one peer.
     Flow(flow::Flow),
     /// Something was denied.
-    Deny(deny::Deny),
+    Deny(Box<deny::Deny>),
+    /// A directory was used for the first time, or many files at once.
+    File(Box<file::File>),
 }
 
 impl Record {
@@ -35,6 +37,7 @@ impl Record {
             Record::Window(record) => &record.header,
             Record::Flow(record) => &record.header,
             Record::Deny(record) => &record.header,
+            Record::File(record) => &record.header,
         }
     }
 
@@ -47,6 +50,7 @@ impl Record {
             Record::Window(_) => Kind::Window,
             Record::Flow(_) => Kind::Flow,
             Record::Deny(_) => Kind::Deny,
+            Record::File(_) => Kind::File,
         }
     }
 
@@ -59,6 +63,7 @@ impl Record {
             Record::Window(record) => record.cgroup,
             Record::Flow(record) => record.cgroup,
             Record::Deny(record) => record.cgroup,
+            Record::File(record) => record.cgroup,
         }
     }
 
@@ -70,7 +75,8 @@ impl Record {
             Record::Exit(record) => bytes_of(record),
             Record::Window(record) => bytes_of(&**record),
             Record::Flow(record) => bytes_of(record),
-            Record::Deny(record) => bytes_of(record),
+            Record::Deny(record) => bytes_of(&**record),
+            Record::File(record) => bytes_of(&**record),
         }
     }
 
@@ -105,7 +111,8 @@ pub fn kind_written_by(program: Program) -> Option<Kind> {
         | Program::FlowState
         | Program::FlowRelease
         | Program::FlowConnect => Some(Kind::Flow),
-        Program::DenyConnect | Program::DenyEgress => Some(Kind::Deny),
+        Program::DenyConnect | Program::DenyEgress | Program::DenyLsm => Some(Kind::Deny),
+        Program::File | Program::FileRemoved => Some(Kind::File),
         Program::Owner => None,
     }
 }
@@ -161,6 +168,7 @@ pub fn announced_kind(bytes: &[u8]) -> Option<Kind> {
         4 => Some(Kind::Window),
         5 => Some(Kind::Flow),
         6 => Some(Kind::Deny),
+        7 => Some(Kind::File),
         _ => None,
     }
 }
@@ -183,6 +191,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Reject> {
         Kind::Window => window(whole(bytes, &header)?),
         Kind::Flow => flow(whole(bytes, &header)?),
         Kind::Deny => deny(whole(bytes, &header)?),
+        Kind::File => file(whole(bytes, &header)?),
     }
 }
 
@@ -218,10 +227,31 @@ fn flow(record: flow::Flow) -> Result<Record, Reject> {
 }
 
 fn deny(record: deny::Deny) -> Result<Record, Reject> {
-    check((deny::Hook::Connect4 as u8..=deny::Hook::Egress as u8).contains(&record.hook), "deny.hook")?;
-    check(usize::from(record.action) < deny::ACTIONS, "deny.action")?;
-    check((deny::Match::Tree as u8..=deny::Match::Address as u8).contains(&record.matched), "deny.matched")?;
-    Ok(Record::Deny(record))
+    check((deny::Hook::Connect4 as u8..=deny::Hook::Bpf as u8).contains(&record.hook), "deny.hook")?;
+    check(record.action <= deny::Action::Tamper as u8, "deny.action")?;
+    check((deny::Match::Tree as u8..=deny::Match::Harden as u8).contains(&record.matched), "deny.matched")?;
+    Ok(Record::Deny(Box::new(record)))
+}
+
+fn file(record: file::File) -> Result<Record, Reject> {
+    check((file::Why::First as u8..=file::Why::Rate as u8).contains(&record.why), "file.why")?;
+    check(record.mode <= file::Mode::Delete as u8, "file.mode")?;
+    check(record.sensitive <= file::Sensitive::Memory as u8, "file.sensitive")?;
+    check(usize::from(record.path_len) <= file::PATH, "file.path_len")?;
+    check(usize::from(record.name_len) <= file::NAME, "file.name_len")?;
+    Ok(Record::File(Box::new(record)))
+}
+
+/// The directory of a file record, from the root on; `…/` stands for what did not fit.
+pub fn directory(record: &file::File) -> String {
+    let bytes = &record.path[..usize::from(record.path_len).min(file::PATH)];
+    let names: Vec<_> = bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
+    let mut path = if record.flags & file::FILE_PATH_CUT != 0 { "…".to_owned() } else { String::new() };
+    for name in names.iter().rev() {
+        path.push('/');
+        path.push_str(&String::from_utf8_lossy(name));
+    }
+    if path.is_empty() { "/".to_owned() } else { path }
 }
 
 fn check(holds: bool, field: &'static str) -> Result<(), Reject> {
@@ -262,12 +292,20 @@ mod tests {
                 ..Default::default()
             })),
             Record::Flow(flow::Flow { header: header::<flow::Flow>(Kind::Flow), why: 3, ..Default::default() }),
-            Record::Deny(deny::Deny {
+            Record::Deny(Box::new(deny::Deny {
                 header: header::<deny::Deny>(Kind::Deny),
-                hook: 5,
-                matched: 3,
+                hook: 15,
+                matched: 5,
                 ..Default::default()
-            }),
+            })),
+            Record::File(Box::new(file::File {
+                header: header::<file::File>(Kind::File),
+                why: 2,
+                mode: 3,
+                sensitive: 6,
+                path_len: file::PATH as u16,
+                ..Default::default()
+            })),
         ]
     }
 
@@ -289,7 +327,7 @@ mod tests {
             decode(&bytes)
         };
         assert_eq!(with(0, 0), Err(Reject::UnknownKind(0)));
-        assert_eq!(with(0, 7), Err(Reject::UnknownKind(7)));
+        assert_eq!(with(0, 8), Err(Reject::UnknownKind(8)));
         assert_eq!(with(1, ABI + 1), Err(Reject::WrongAbi(ABI + 1)));
         let wrong = Reject::WrongLength { kind: 1, expected: 88, said: 88, got: 87 };
         assert_eq!(decode(&fork[..87]), Err(wrong));
@@ -310,8 +348,23 @@ mod tests {
         assert_eq!(window(|window| window.why = 6), Err(Reject::BadField("window.why")));
         let exec = process::Exec { header: header::<process::Exec>(Kind::Exec), argv_len: 257, ..Default::default() };
         assert_eq!(decode(bytes_of(&exec)), Err(Reject::BadField("exec.argv_len")));
-        let deny = deny::Deny { header: header::<deny::Deny>(Kind::Deny), hook: 6, matched: 1, ..Default::default() };
+        let deny = deny::Deny { header: header::<deny::Deny>(Kind::Deny), hook: 16, matched: 1, ..Default::default() };
         assert_eq!(decode(bytes_of(&deny)), Err(Reject::BadField("deny.hook")));
+        let file =
+            file::File { header: header::<file::File>(Kind::File), why: 1, path_len: 233, ..Default::default() };
+        assert_eq!(decode(bytes_of(&file)), Err(Reject::BadField("file.path_len")));
+    }
+
+    #[test]
+    fn a_directory_is_read_from_the_root_on() {
+        let with = |text: &[u8], flags| {
+            let mut record = file::File { path_len: text.len() as u16, flags, ..Default::default() };
+            record.path[..text.len()].copy_from_slice(text);
+            directory(&record)
+        };
+        assert_eq!(with(b"ssh\0etc\0", 0), "/etc/ssh");
+        assert_eq!(with(b"", 0), "/");
+        assert_eq!(with(b"deep\0down\0", file::FILE_PATH_CUT), "…/down/deep");
     }
 
     #[test]
@@ -338,7 +391,7 @@ mod tests {
 
         #[test]
         fn mutated_records_are_read_as_they_are_or_refused(
-            which in 0usize..6,
+            which in 0usize..7,
             changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
             cut in proptest::option::of(any::<prop::sample::Index>()),
         ) {

@@ -16,6 +16,8 @@ pub enum FindingType {
     MemoryExec,
     /// A never-seen destination.
     EgressNovel,
+    /// Files or directories that the workload never used, or many files at once.
+    FileNovel,
     /// Syscall sequences that the workload never made.
     Sequence,
     /// Unusual volume, fan-out or error rate.

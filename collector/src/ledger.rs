@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use crate::decode::{Record, Reject, announced_kind, kind_written_by};
 
-const KINDS: [Kind; 6] = [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny];
-const NAMES: [&str; 6] = ["fork", "exec", "exit", "window", "flow", "deny"];
+const KINDS: [Kind; 7] =
+    [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny, Kind::File];
+const NAMES: [&str; 7] = ["fork", "exec", "exit", "window", "flow", "deny", "file"];
 
 fn index(kind: Kind) -> usize {
     kind as usize - 1
@@ -39,7 +40,7 @@ pub struct Counts {
 /// The user half of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
-    counts: [Counts; 6],
+    counts: [Counts; 7],
     rejects: BTreeMap<&'static str, u64>,
     kindless: u64,
     channel_drops: BTreeMap<&'static str, u64>,

@@ -8,6 +8,7 @@ use collector::cli::{Cli, Exit};
 use collector::config::ConfigError;
 
 fn main() -> ExitCode {
+    collector::loader::canary::act_if_asked();
     // The demo's programs are this binary under other names.
     if let Some(done) = collector::demo::shop::run_if_named(std::env::args_os().next().as_deref()) {
         return match done {

@@ -123,6 +123,7 @@ fn decision(number: u64) -> Message {
         action: DecisionAction::Isolate,
         shadow: false,
         allowed: vec![],
+        allowed_files: vec![],
         author: Author::Operator("alice".into()),
         finding: None,
         reason: "test".into(),

@@ -75,6 +75,7 @@ fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
         action: DecisionAction::Isolate,
         shadow: false,
         allowed: Vec::new(),
+        allowed_files: Vec::new(),
         author: Author::Operator("test".to_owned()),
         finding: None,
         reason: "test".to_owned(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Time;
 use crate::facts::Fact;
+use crate::features::Coordinate;
 
 /// Values that one context holds; further ones are counted as overflow and stay surprising.
 pub const MAX_VALUES: usize = 1_024;
@@ -95,7 +96,10 @@ impl Counts {
         let count = Count { n: 1, days: 1, first: at, last_day: day, last_process: process, owner: hour };
         context.values.insert(fact.clone(), count);
         context.total = context.total.saturating_add(1);
-        self.newest = at;
+        // Directories go on appearing in any workload that works: they do not make its baseline young again.
+        if fact.family().coordinate != Coordinate::File {
+            self.newest = at;
+        }
         true
     }
 

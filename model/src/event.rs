@@ -72,6 +72,8 @@ pub enum Body {
     Flow(Flow),
     /// The kernel denied something.
     Deny(Deny),
+    /// A directory was used for the first time, or many files at once.
+    File(File),
 }
 
 /// See [`collector_common::process::Fork`].
@@ -196,8 +198,28 @@ pub struct Deny {
     pub suppressed: u32,
     /// Where to.
     pub remote: SocketAddr,
+    /// Last component of the path, when a file or program was refused; untrusted text.
+    #[serde(default)]
+    pub file: Option<Arc<str>>,
     /// It only would have been denied.
     pub shadow: bool,
     /// This hit opened the breaker of the decision.
     pub breaker: bool,
+}
+
+/// See [`collector_common::file::File`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// A [`collector_common::file::Why`].
+    pub why: u8,
+    /// A [`collector_common::file::Mode`].
+    pub mode: u8,
+    /// A [`collector_common::file::Sensitive`].
+    pub sensitive: u8,
+    /// Directory that holds the file, from the root on; untrusted text.
+    pub directory: Arc<str>,
+    /// Last component of the path, cut at 31 bytes; untrusted text.
+    pub name: Arc<str>,
+    /// Different files written, renamed and deleted within ten seconds; zero unless `why` is `Rate`.
+    pub touched: [u32; 3],
 }

@@ -7,14 +7,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use collector_common::file;
 use collector_common::flow::Direction;
 use collector_common::process::{EXEC_MEMORY, EXEC_STDIO_SOCKET, EXEC_SUID, EXEC_UNLINKED};
 use collector_common::token;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Body, Event, Exec, Flow, Process, Window};
+use crate::event::{Body, Event, Exec, File, Flow, Process, Window};
 use crate::features::Coordinate;
-use crate::names;
+use crate::{names, paths};
 
 /// Something that can be new. `Display` says it by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +40,12 @@ pub enum Fact {
     Listen { exe: Arc<str>, port: u16, protocol: u8 },
     /// A call that is rare in any workload ([`token::is_trigger`]).
     Trigger { exe: Arc<str>, number: u16, class: u16 },
+    /// A program used files of a directory in a way ([`file::Mode`]); what varies in the path is folded ([`crate::paths`]).
+    Directory { exe: Arc<str>, directory: Arc<str>, mode: u8 },
+    /// A program used a file whose name says what it is for ([`file::Sensitive`]).
+    SensitiveFile { exe: Arc<str>, name: Arc<str>, mode: u8 },
+    /// A program touched at least `16 · 4^level` different files in ten seconds.
+    FileRate { exe: Arc<str>, level: u8 },
 }
 
 /// What is the same for all facts of a family.
@@ -65,6 +72,10 @@ impl Fact {
             Self::Prefix { .. } => (Coordinate::Net, 4.0, false),
             Self::Listen { .. } => (Coordinate::Net, 6.0, false),
             Self::Trigger { .. } => (Coordinate::Priv, 8.0, false),
+            Self::Directory { mode, .. } if *mode == file::Mode::Read as u8 => (Coordinate::File, 4.0, false),
+            Self::Directory { .. } => (Coordinate::File, 6.0, false),
+            Self::SensitiveFile { .. } => (Coordinate::File, 10.0, false),
+            Self::FileRate { .. } => (Coordinate::File, 8.0, false),
         };
         Family { coordinate, base_bits, class_a }
     }
@@ -94,6 +105,9 @@ impl Fact {
             Self::Prefix { exe, .. } => (6, exe.clone()),
             Self::Listen { exe, .. } => (7, exe.clone()),
             Self::Trigger { exe, .. } => (8, exe.clone()),
+            Self::Directory { exe, .. } => (9, exe.clone()),
+            Self::SensitiveFile { exe, .. } => (10, exe.clone()),
+            Self::FileRate { exe, .. } => (11, exe.clone()),
         }
     }
 
@@ -109,6 +123,9 @@ impl Fact {
             Self::Prefix { .. } => "network",
             Self::Listen { .. } => "listening port",
             Self::Trigger { .. } => "trigger call",
+            Self::Directory { .. } => "directory",
+            Self::SensitiveFile { .. } => "sensitive file",
+            Self::FileRate { .. } => "rate of files",
         }
     }
 }
@@ -129,8 +146,18 @@ impl fmt::Display for Fact {
             Self::Trigger { exe, number, class } => {
                 write!(out, "{exe}: {}{}", names::syscall(*number), class_name(*number, *class))
             }
+            Self::Directory { exe, directory, mode } => write!(out, "{exe} {} in {directory}", mode_name(*mode)),
+            Self::SensitiveFile { exe, name, mode } => write!(out, "{exe} {} {name}", mode_name(*mode)),
+            Self::FileRate { exe, level } => {
+                let files = u64::from(file::RATE_FIRST) << (2 * level.min(&24));
+                write!(out, "{exe} touches {files} files in 10 s")
+            }
         }
     }
+}
+
+fn mode_name(mode: u8) -> &'static str {
+    ["reads", "writes", "starts", "deletes"].get(usize::from(mode)).copied().unwrap_or("uses")
 }
 
 fn protocol_name(protocol: u8) -> &'static str {
@@ -178,6 +205,7 @@ pub fn stated_by(event: &Event) -> Vec<Fact> {
         Body::Exec(exec) => of_exec(&event.process, exec),
         Body::Flow(flow) => of_flow(&event.process, flow),
         Body::Window(window) => of_window(&event.process, window),
+        Body::File(file) => of_file(&event.process, file),
         Body::Fork(_) | Body::Exit(_) | Body::Deny(_) => Vec::new(),
     }
 }
@@ -228,4 +256,20 @@ fn of_window(process: &Process, window: &Window) -> Vec<Fact> {
     calls.sort_unstable();
     calls.dedup();
     calls.into_iter().map(|(number, class)| Fact::Trigger { exe: exe.clone(), number, class }).collect()
+}
+
+fn of_file(process: &Process, file: &File) -> Vec<Fact> {
+    let exe = program(&process.exe, process.script.as_ref());
+    if file.why == file::Why::Rate as u8 {
+        let sum = file.touched.iter().fold(0, |sum: u32, count| sum.saturating_add(*count));
+        let level = (sum / file::RATE_FIRST).max(1).ilog2() / 2;
+        return vec![Fact::FileRate { exe, level: level as u8 }];
+    }
+    let directory = paths::folded(&file.directory);
+    let mut facts = vec![Fact::Directory { exe: exe.clone(), directory, mode: file.mode }];
+    if file.sensitive != file::Sensitive::No as u8 {
+        let name: Arc<str> = paths::folded(&format!("{}/{}", file.directory, file.name));
+        facts.push(Fact::SensitiveFile { exe, name, mode: file.mode });
+    }
+    facts
 }

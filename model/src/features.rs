@@ -15,7 +15,7 @@ pub enum Coordinate {
     Priv = 1,
     /// Who started what.
     Lineage = 2,
-    /// Files; always zero until file records exist.
+    /// Where a program reads, writes and deletes, and how many files at once.
     File = 3,
     /// Where to, and serving what.
     Net = 4,

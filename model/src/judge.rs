@@ -205,6 +205,7 @@ impl Model {
         let kind = match event.body {
             Body::Exec(_) => 1,
             Body::Window(_) => 2,
+            Body::File(_) => 4,
             _ => 3,
         };
         let cell = cell(&event.process.workload, exe, kind);
@@ -242,6 +243,7 @@ impl Workload {
             }
             Body::Exec(_) => &mut tally.execs,
             Body::Flow(_) => &mut tally.flows,
+            Body::File(_) => &mut tally.files,
             Body::Fork(_) | Body::Exit(_) | Body::Deny(_) => return,
         };
         *kind = kind.saturating_add(1);

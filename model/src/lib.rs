@@ -28,6 +28,7 @@ pub mod names;
 pub mod numeric;
 pub mod online;
 pub mod params;
+pub mod paths;
 pub mod random;
 pub mod reservoir;
 pub mod sequence;

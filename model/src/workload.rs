@@ -96,6 +96,8 @@ pub struct Tally {
     pub execs: u64,
     /// Flow records.
     pub flows: u64,
+    /// File records.
+    pub files: u64,
     /// First event.
     pub first: Option<Time>,
     /// Last event.

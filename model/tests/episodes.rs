@@ -181,6 +181,7 @@ fn denied(world: &World, exe: &str, cookie: u64) -> Event {
         protocol: 6,
         suppressed: 0,
         remote: "203.0.113.202:443".parse().expect("an address"),
+        file: None,
         shadow: false,
         breaker: false,
     };

@@ -1,5 +1,6 @@
 //! `stockade decisions`
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 
@@ -32,7 +33,8 @@ pub enum Command {
 
 /// A new decision.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true).args(["tree", "cgroup", "to"]))]
+#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true).args(["tree", "cgroup", "to", "exe"]))]
+#[command(group = clap::ArgGroup::new("what").args(["connect_only", "exec", "open_write", "tamper"]))]
 pub struct Add {
     /// A process and all its descendants, by pid.
     #[arg(long, value_name = "PID")]
@@ -46,9 +48,21 @@ pub struct Add {
     /// Ports of --to: `443` or `8000-8080`; may be given up to four times.
     #[arg(long = "port", value_name = "PORTS", requires = "to", value_parser = ports)]
     ports: Vec<(u16, u16)>,
+    /// An executable, by its path: nobody starts it; with --cgroup nobody there.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["tree", "to"])]
+    exe: Option<std::path::PathBuf>,
     /// New connections only; sockets that are already open go on.
     #[arg(long)]
     connect_only: bool,
+    /// Starting programs, instead of the network. Needs LSM.
+    #[arg(long)]
+    exec: bool,
+    /// Opening files for writing, creating, renaming, unlinking, truncating. Needs LSM; what is open stays writable.
+    #[arg(long)]
+    open_write: bool,
+    /// Attaching to other processes, kernel modules, bpf(2). Needs LSM.
+    #[arg(long)]
+    tamper: bool,
     /// Only count what would be denied.
     #[arg(long)]
     dry_run: bool,
@@ -70,7 +84,7 @@ pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
         Command::Add(add) => {
             let new = NewDecision {
                 target: target(&add)?,
-                action: if add.connect_only { DecisionAction::DenyConnect } else { DecisionAction::Isolate },
+                action: action(&add),
                 shadow: add.dry_run,
                 ttl_seconds: add.ttl,
                 reason: add.reason,
@@ -122,10 +136,26 @@ pub fn described(target: &Target) -> String {
         Target::Cgroup { path, .. } => format!("cgroup {path}"),
         Target::Address { to } => place(to),
         Target::TreeAddress { cookie, to } => format!("tree of {} to {}", pid(cookie), place(to)),
+        Target::Executable { file } => file.path.to_string(),
+        Target::CgroupExecutable { path, file, .. } => format!("{} in cgroup {path}", file.path),
+    }
+}
+
+fn action(add: &Add) -> DecisionAction {
+    match add {
+        Add { connect_only: true, .. } => DecisionAction::DenyConnect,
+        Add { exec: true, .. } | Add { exe: Some(_), .. } => DecisionAction::DenyExec,
+        Add { open_write: true, .. } => DecisionAction::DenyOpenWrite,
+        Add { tamper: true, .. } => DecisionAction::DenyTamper,
+        _ => DecisionAction::Isolate,
     }
 }
 
 fn target(add: &Add) -> anyhow::Result<Target> {
+    let identify = |path: &std::path::Path| {
+        crate::loader::identify(path).with_context(|| format!("cannot read {} to identify it", path.display()))
+    };
+    let file = add.exe.as_deref().map(identify).transpose()?;
     let to = add.to.map(|net| Destination { net: net.trunc(), ports: add.ports.clone() });
     Ok(match (add.tree, &add.cgroup, to) {
         (Some(pid), _, None) => Target::Tree { cookie: pid.into() },
@@ -137,9 +167,16 @@ fn target(add: &Add) -> anyhow::Result<Target> {
             let below = directory.strip_prefix(&mount)?;
             let id = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&directory)?);
             let level = below.components().count() as u32;
-            Target::Cgroup { id, level, path: format!("/{}", below.display()).into() }
+            let path = format!("/{}", below.display()).into();
+            match file {
+                Some(file) => Target::CgroupExecutable { id, level, path, file },
+                None => Target::Cgroup { id, level, path },
+            }
         }
-        (None, None, None) => anyhow::bail!("whom? give --tree, --cgroup or --to"),
+        (None, None, None) => match file {
+            Some(file) => Target::Executable { file },
+            None => anyhow::bail!("whom? give --tree, --cgroup, --to or --exe"),
+        },
     })
 }
 

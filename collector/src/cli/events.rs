@@ -1,6 +1,7 @@
 //! `stockade events`: what happens, as it happens.
 
 use clap::Args;
+use collector_common::file::Why;
 use model::event::{Body, Event};
 
 use super::printable::printable;
@@ -60,7 +61,18 @@ fn line(event: &Event) -> String {
         Body::Flow(flow) => {
             format!("flow   {} ↔ {}  out {} in {} bytes", flow.local, flow.remote, flow.tx_bytes, flow.rx_bytes)
         }
-        Body::Deny(deny) => format!("deny   {}{}", deny.remote, if deny.shadow { " (shadow)" } else { "" }),
+        Body::Deny(deny) => {
+            let what = deny.file.as_deref().map_or_else(|| deny.remote.to_string(), str::to_owned);
+            format!("deny   {what}{}", if deny.shadow { " (shadow)" } else { "" })
+        }
+        Body::File(file) if file.why == Why::Rate as u8 => {
+            let [written, renamed, deleted] = file.touched;
+            format!("file   {written} written, {renamed} renamed, {deleted} deleted in 10 s")
+        }
+        Body::File(file) => {
+            let how = ["read", "write", "exec", "delete"].get(usize::from(file.mode)).copied().unwrap_or("use");
+            format!("file   {how} {}/{}", file.directory.trim_end_matches('/'), file.name)
+        }
     };
     let text =
         format!("{}  {}  {}({})  {what}", table::time(event.at.unix_ns), process.workload, process.exe, process.pid);

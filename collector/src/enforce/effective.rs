@@ -7,15 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use collector_common::deny::{
-    ACTIONS, ADDRESS_ACTIONS, Action, AddressEntry, AddressKey, ENTRY_AUTOMATIC, ENTRY_LISTED, ENTRY_SHADOW, Entry,
-    PORT_RULES, PortRule,
+    ACTIONS, ADDRESS_ACTIONS, Action, AddressEntry, AddressKey, ENTRY_AUTOMATIC, ENTRY_FILES, ENTRY_LISTED,
+    ENTRY_SHADOW, Entry, FileEntry, FileKey, PORT_RULES, PortRule,
 };
+use collector_common::ExeId;
 use collector_common::map::MAX_DENY;
 
 use super::EnforceError;
 use super::prefix::Prefix;
 use super::slots::{SlotKey, Slots};
-use crate::decision::{Author, Decision, DecisionAction, Destination, Target};
+use crate::decision::{Author, Decision, Destination, FileId, Target};
 
 /// Levels below the v2 root that the kernel can look up (bits of `Control::cgroup_levels`).
 const CGROUP_LEVELS: u32 = 32;
@@ -29,6 +30,8 @@ pub struct Effective {
     pub cgroup: BTreeMap<u64, Entry>,
     /// `deny_address`: scope 0 and the addresses listed under trees and cgroups.
     pub address: HashMap<AddressKey, AddressEntry>,
+    /// `deny_file`: scope 0 and the executables listed under trees and cgroups.
+    pub file: BTreeMap<FileKey, FileEntry>,
     /// Bit n: a cgroup of level n has an entry.
     pub cgroup_levels: u32,
     /// Numbers of the decisions behind each slot: who gets its hits.
@@ -57,6 +60,7 @@ impl Effective {
             effective.cgroup.insert(id, entry);
         }
         effective.add_addresses(&keys.address, slots)?;
+        effective.add_files(&keys.file, slots)?;
         effective.check_bounds()?;
         slots.keep_only(&effective.shares.keys().copied().collect());
         Ok(effective)
@@ -67,9 +71,15 @@ impl Effective {
         self.address.keys().filter(|key| key.scope == [0; 4]).count()
     }
 
+    /// Entries of scope 0, which `Control::active_file` counts.
+    pub fn files_for_everybody(&self) -> usize {
+        self.file.keys().filter(|key| key.scope == 0).count()
+    }
+
     fn add_scope(&mut self, key: SlotKey, claims: &[&Claim<'_>], slots: &mut Slots) -> Result<Entry, EnforceError> {
         let slot = slots.slot_of(key)?;
-        let default = deadlines(claims.iter().filter(|claim| claim.listed.is_none()).copied());
+        let default = deadlines(claims.iter().filter(|claim| claim.listed.is_none() && claim.file.is_none()).copied());
+        let whole = |action| default[action as usize];
         let nets: BTreeSet<Prefix> = claims.iter().flat_map(|claim| claim.destinations()).map(Prefix::of).collect();
         let (mut flags, breaker) = kind_of(claims);
         if !nets.is_empty() {
@@ -78,14 +88,38 @@ impl Effective {
         let decision = newest(claims);
         for net in nets {
             let mut entry =
-                AddressEntry { decision, slot, flags: flags & !ENTRY_LISTED, breaker, ..Default::default() };
-            set_rules(&mut entry, net, claims, default)?;
+                AddressEntry { decision, slot, flags: plain(flags), breaker, ..Default::default() };
+            set_rules(&mut entry, net, claims, [whole(Action::Connect), whole(Action::Egress)])?;
             self.address.insert(net.key(slot), entry);
         }
+        let files: BTreeSet<ExeId> = claims.iter().flat_map(|claim| claim.files()).map(exe_id).collect();
+        if !files.is_empty() {
+            flags |= ENTRY_FILES;
+        }
+        for file in files {
+            let denying = claims.iter().filter(|claim| claim.denies_file(file)).copied();
+            let exec = denying.map(|claim| claim.until(Action::Exec)).max().unwrap_or(0);
+            let entry =
+                FileEntry { until_ns: [exec, whole(Action::OpenWrite)], decision, slot, flags: plain(flags), breaker };
+            self.file.insert(FileKey { scope: slot, pad: 0, file }, entry);
+        }
         self.shares.insert(slot, claims.iter().map(|claim| claim.decision.number).collect());
-        let mut until_ns = [0; ACTIONS];
-        until_ns[..ADDRESS_ACTIONS].copy_from_slice(&default);
-        Ok(Entry { until_ns, slot, flags, breaker, decision })
+        Ok(Entry { until_ns: default, slot, flags, breaker, decision })
+    }
+
+    fn add_files(&mut self, all: &[Claim<'_>], slots: &mut Slots) -> Result<(), EnforceError> {
+        let files: BTreeSet<ExeId> = all.iter().flat_map(|claim| claim.file).map(exe_id).collect();
+        for file in files {
+            let denying: Vec<Claim<'_>> = all.iter().filter(|claim| claim.denies_file(file)).copied().collect();
+            let claims = in_force(&denying);
+            let slot = slots.slot_of(SlotKey::File(file))?;
+            let (flags, breaker) = kind_of(&claims);
+            let exec = claims.iter().map(|claim| claim.until(Action::Exec)).max().unwrap_or(0);
+            let entry = FileEntry { until_ns: [exec, 0], decision: newest(&claims), slot, flags, breaker };
+            self.file.insert(FileKey { scope: 0, pad: 0, file }, entry);
+            self.shares.insert(slot, claims.iter().map(|claim| claim.decision.number).collect());
+        }
+        Ok(())
     }
 
     fn add_addresses(&mut self, all: &[Claim<'_>], slots: &mut Slots) -> Result<(), EnforceError> {
@@ -106,7 +140,8 @@ impl Effective {
 
     fn check_bounds(&self) -> Result<(), EnforceError> {
         let sizes =
-            [("deny_tree", self.tree.len()), ("deny_cgroup", self.cgroup.len()), ("deny_address", self.address.len())];
+            [("deny_tree", self.tree.len()), ("deny_cgroup", self.cgroup.len()), ("deny_address", self.address.len()),
+             ("deny_file", self.file.len())];
         match sizes.into_iter().find(|(_, len)| *len > MAX_DENY as usize) {
             Some((map, _)) => Err(EnforceError::Full { map, limit: MAX_DENY }),
             None => Ok(()),
@@ -120,6 +155,8 @@ struct Claim<'a> {
     decision: &'a Decision,
     /// The only destination that it denies; `None` = everything that is not allowed.
     listed: Option<&'a Destination>,
+    /// The only executable that it denies; `None` = every one that is not allowed.
+    file: Option<&'a FileId>,
 }
 
 impl<'a> Claim<'a> {
@@ -128,11 +165,16 @@ impl<'a> Claim<'a> {
     }
 
     fn until(self, action: Action) -> u64 {
-        let acts = match self.decision.action {
-            DecisionAction::DenyConnect => action == Action::Connect,
-            DecisionAction::Isolate => matches!(action, Action::Connect | Action::Egress),
-        };
-        if acts { self.decision.until.boot_ns } else { 0 }
+        if self.decision.action.forbids().contains(&action) { self.decision.until.boot_ns } else { 0 }
+    }
+
+    fn files(self) -> impl Iterator<Item = &'a FileId> {
+        self.file.into_iter().chain(&self.decision.allowed_files)
+    }
+
+    fn denies_file(self, file: ExeId) -> bool {
+        let is = |known: &FileId| exe_id(known) == file;
+        self.listed.is_none() && self.file.is_none_or(is) && !self.decision.allowed_files.iter().any(is)
     }
 
     /// Whether the decision's own destination contains the whole prefix.
@@ -142,7 +184,7 @@ impl<'a> Claim<'a> {
 
     fn denies(self, net: Prefix, port: u16) -> bool {
         let covers = |to: &Destination| Prefix::of(to).contains(net) && has_port(to, port);
-        self.listed.is_none_or(covers) && !self.decision.allowed.iter().any(covers)
+        self.file.is_none() && self.listed.is_none_or(covers) && !self.decision.allowed.iter().any(covers)
     }
 }
 
@@ -157,25 +199,34 @@ struct Keys<'a> {
     tree: BTreeMap<u64, Vec<Claim<'a>>>,
     cgroup: BTreeMap<u64, Vec<Claim<'a>>>,
     address: Vec<Claim<'a>>,
+    file: Vec<Claim<'a>>,
     levels: u32,
 }
 
 impl<'a> Keys<'a> {
     fn add(&mut self, decision: &'a Decision) -> Result<(), EnforceError> {
+        let claim = Claim { decision, listed: None, file: None };
         match &decision.target {
-            Target::Tree { cookie } => self.tree.entry(*cookie).or_default().push(Claim { decision, listed: None }),
+            Target::Tree { cookie } => self.tree.entry(*cookie).or_default().push(claim),
             Target::TreeAddress { cookie, to } => {
-                self.tree.entry(*cookie).or_default().push(Claim { decision, listed: Some(to) });
+                self.tree.entry(*cookie).or_default().push(Claim { listed: Some(to), ..claim });
             }
-            Target::Cgroup { id, level, path } => {
-                if *level == 0 || *level >= CGROUP_LEVELS {
-                    return Err(EnforceError::CgroupLevel { path: path.to_string(), level: *level });
-                }
-                self.levels |= 1 << level;
-                self.cgroup.entry(*id).or_default().push(Claim { decision, listed: None });
+            Target::Cgroup { id, level, path } => self.add_cgroup(*id, *level, path, claim)?,
+            Target::CgroupExecutable { id, level, path, file } => {
+                self.add_cgroup(*id, *level, path, Claim { file: Some(file), ..claim })?;
             }
-            Target::Address { to } => self.address.push(Claim { decision, listed: Some(to) }),
+            Target::Address { to } => self.address.push(Claim { listed: Some(to), ..claim }),
+            Target::Executable { file } => self.file.push(Claim { file: Some(file), ..claim }),
         }
+        Ok(())
+    }
+
+    fn add_cgroup(&mut self, id: u64, level: u32, path: &str, claim: Claim<'a>) -> Result<(), EnforceError> {
+        if level == 0 || level >= CGROUP_LEVELS {
+            return Err(EnforceError::CgroupLevel { path: path.to_owned(), level });
+        }
+        self.levels |= 1 << level;
+        self.cgroup.entry(id).or_default().push(claim);
         Ok(())
     }
 }
@@ -199,10 +250,26 @@ fn newest(claims: &[&Claim<'_>]) -> u64 {
     claims.iter().map(|claim| claim.decision.number).max().unwrap_or(0)
 }
 
-fn deadlines<'a: 'b, 'b>(claims: impl Iterator<Item = &'b Claim<'a>>) -> [u64; ADDRESS_ACTIONS] {
-    claims.fold([0; ADDRESS_ACTIONS], |[connect, egress], claim| {
-        [connect.max(claim.until(Action::Connect)), egress.max(claim.until(Action::Egress))]
-    })
+/// The latest deadline of each action.
+fn deadlines<'a: 'b, 'b>(claims: impl Iterator<Item = &'b Claim<'a>>) -> [u64; ACTIONS] {
+    let mut until_ns = [0; ACTIONS];
+    for claim in claims {
+        for action in claim.decision.action.forbids() {
+            let slot = &mut until_ns[*action as usize];
+            *slot = (*slot).max(claim.decision.until.boot_ns);
+        }
+    }
+    until_ns
+}
+
+/// Flags of what is listed under an entry: its kind, not its lists.
+fn plain(flags: u16) -> u16 {
+    flags & !(ENTRY_LISTED | ENTRY_FILES)
+}
+
+/// What the kernel knows a file by.
+pub(super) fn exe_id(file: &FileId) -> ExeId {
+    ExeId { ino: file.ino, dev: file.dev, generation: file.generation }
 }
 
 /// Writes the deadlines of every port at `net` that differ from `default`.
@@ -214,7 +281,8 @@ fn set_rules(
 ) -> Result<(), EnforceError> {
     let mut rules: Vec<PortRule> = Vec::new();
     for (first, last) in port_ranges(net, claims) {
-        let until_ns = deadlines(claims.iter().filter(|claim| claim.denies(net, first)).copied());
+        let denied = deadlines(claims.iter().filter(|claim| claim.denies(net, first)).copied());
+        let until_ns = [denied[Action::Connect as usize], denied[Action::Egress as usize]];
         match rules.last_mut() {
             Some(rule) if rule.until_ns == until_ns => rule.last = last,
             _ => rules.push(PortRule { first, last, pad: 0, until_ns }),

@@ -1,15 +1,16 @@
 //! The deny maps in the kernel: what changed is written, in an order in which nothing is missed.
 //!
-//! New: the master counts go up first, then addresses (the gates of a fence must stand before the fence), then trees and
-//! cgroups. Gone: trees and cgroups first, then the addresses under them, then the counts. So an operation that meets a
+//! New: the master counts go up first, then addresses and files (the gates of a fence must stand before the fence), then
+//! trees and cgroups. Gone: trees and cgroups first, then what is listed under them, then the counts. So an operation that meets a
 //! half-written sum is judged by the old or the new one, never more strictly than both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
-use collector_common::deny::{AddressEntry, AddressKey, Entry};
+use collector_common::deny::{AddressEntry, AddressKey, Entry, FileEntry, FileKey};
 use collector_common::map::{Control, Hits};
 
 use super::{Effective, EnforceError};
@@ -19,6 +20,7 @@ use crate::loader::{Kernel, Pins};
 const TREE: &str = "deny_tree";
 const CGROUP: &str = "deny_cgroup";
 const ADDRESS: &str = "deny_address";
+const FILE: &str = "deny_file";
 const HITS: &str = "hits";
 const CONTROL: &str = "control";
 
@@ -40,12 +42,14 @@ pub struct Disarmed {
     pub cgroups: usize,
     /// Entries for addresses.
     pub addresses: usize,
+    /// Entries for executables.
+    pub files: usize,
 }
 
 impl Disarmed {
     /// All together.
     pub fn total(self) -> usize {
-        self.trees + self.cgroups + self.addresses
+        self.trees + self.cgroups + self.addresses + self.files
     }
 }
 
@@ -54,6 +58,7 @@ pub struct KernelMaps {
     tree: HashMap<MapData, u64, Entry>,
     cgroup: HashMap<MapData, u64, Entry>,
     address: LpmTrie<MapData, [u8; 20], AddressEntry>,
+    file: HashMap<MapData, FileKey, FileEntry>,
     hits: PerCpuArray<MapData, Hits>,
     control: Array<MapData, Control>,
     written: Effective,
@@ -90,6 +95,7 @@ impl KernelMaps {
             tree: typed(map(TREE)?, TREE)?,
             cgroup: typed(map(CGROUP)?, CGROUP)?,
             address: typed(map(ADDRESS)?, ADDRESS)?,
+            file: typed(map(FILE)?, FILE)?,
             hits: typed(map(HITS)?, HITS)?,
             control: typed(map(CONTROL)?, CONTROL)?,
             written: Effective::default(),
@@ -119,6 +125,7 @@ impl KernelMaps {
             self.written.address.insert(key, entry);
             applied.written += 1;
         }
+        applied.written += write(&mut self.file, &mut self.written.file, &next.file, FILE)?;
         applied.written += write(&mut self.tree, &mut self.written.tree, &next.tree, TREE)?;
         applied.written += write(&mut self.cgroup, &mut self.written.cgroup, &next.cgroup, CGROUP)?;
         applied.removed += remove(&mut self.tree, &mut self.written.tree, &next.tree, TREE)?;
@@ -130,6 +137,7 @@ impl KernelMaps {
             self.written.address.remove(&key);
             applied.removed += 1;
         }
+        applied.removed += remove(&mut self.file, &mut self.written.file, &next.file, FILE)?;
         self.written.shares = next.shares.clone();
         self.bases.retain(|slot, _| next.shares.contains_key(slot));
         self.set_counts(next)?;
@@ -173,6 +181,10 @@ impl KernelMaps {
             missing_is_fine(self.address.remove(&key)).map_err(|source| refused("remove", ADDRESS, source))?;
             disarmed.addresses += 1;
         }
+        for key in self.file.keys().flatten().collect::<Vec<_>>() {
+            missing_is_fine(self.file.remove(&key)).map_err(|source| refused("remove", FILE, source))?;
+            disarmed.files += 1;
+        }
         self.written = Effective::default();
         self.bases.clear();
         self.set_counts(&Effective::default())?;
@@ -186,6 +198,7 @@ impl KernelMaps {
         self.written.cgroup = self.cgroup.keys().flatten().map(|key| (key, Entry::default())).collect();
         let keys = self.address.keys().flatten();
         self.written.address = keys.map(|key| (address_key(&key), AddressEntry::default())).collect();
+        self.written.file = self.file.keys().flatten().map(|key| (key, FileEntry::default())).collect();
     }
 
     /// Tells whoever looks that the agent lives.
@@ -200,7 +213,9 @@ impl KernelMaps {
     fn raise_counts(&mut self, next: &Effective) -> Result<(), EnforceError> {
         let (tree, cgroup) = (next.tree.len() as u32, next.cgroup.len() as u32);
         let (address, levels) = (next.addresses_for_everybody() as u32, next.cgroup_levels);
+        let file = next.files_for_everybody() as u32;
         self.change_control(|control| {
+            control.active_file = control.active_file.max(file);
             control.active_tree = control.active_tree.max(tree);
             control.active_cgroup = control.active_cgroup.max(cgroup);
             control.active_address = control.active_address.max(address);
@@ -211,7 +226,9 @@ impl KernelMaps {
     fn set_counts(&mut self, next: &Effective) -> Result<(), EnforceError> {
         let (tree, cgroup) = (next.tree.len() as u32, next.cgroup.len() as u32);
         let (address, levels) = (next.addresses_for_everybody() as u32, next.cgroup_levels);
+        let file = next.files_for_everybody() as u32;
         self.change_control(|control| {
+            control.active_file = file;
             control.active_tree = tree;
             control.active_cgroup = cgroup;
             control.active_address = address;
@@ -239,10 +256,10 @@ pub fn disarm_pinned(bpffs: &Path) -> Result<Disarmed, EnforceError> {
     KernelMaps::pinned(&Pins::at(bpffs))?.clear()
 }
 
-fn write(
-    map: &mut HashMap<MapData, u64, Entry>,
-    written: &mut BTreeMap<u64, Entry>,
-    next: &BTreeMap<u64, Entry>,
+fn write<K: Pod + Ord, V: Pod + PartialEq>(
+    map: &mut HashMap<MapData, K, V>,
+    written: &mut BTreeMap<K, V>,
+    next: &BTreeMap<K, V>,
     name: &'static str,
 ) -> Result<usize, EnforceError> {
     let mut count = 0;
@@ -256,13 +273,13 @@ fn write(
     Ok(count)
 }
 
-fn remove(
-    map: &mut HashMap<MapData, u64, Entry>,
-    written: &mut BTreeMap<u64, Entry>,
-    next: &BTreeMap<u64, Entry>,
+fn remove<K: Pod + Ord, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    written: &mut BTreeMap<K, V>,
+    next: &BTreeMap<K, V>,
     name: &'static str,
 ) -> Result<usize, EnforceError> {
-    let gone: Vec<u64> = written.keys().filter(|key| !next.contains_key(*key)).copied().collect();
+    let gone: Vec<K> = written.keys().filter(|key| !next.contains_key(*key)).copied().collect();
     for key in &gone {
         missing_is_fine(map.remove(key)).map_err(|source| refused("remove", name, source))?;
         written.remove(key);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use collector_common::ExeId;
 use collector_common::deny::AddressKey;
 use collector_common::map::MAX_DENY;
 
@@ -16,6 +17,8 @@ pub enum SlotKey {
     Cgroup(u64),
     /// A prefix, for everybody.
     Address(AddressKey),
+    /// An executable, for everybody.
+    File(ExeId),
 }
 
 /// Hands out slots `1..MAX_DENY`; 0 means "no entry" in the kernel. The longest-unused number goes out first, so that late

@@ -18,6 +18,7 @@ fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
         action: DecisionAction::Isolate,
         shadow: false,
         allowed: Vec::new(),
+        allowed_files: Vec::new(),
         author: Author::Operator("test".to_owned()),
         finding: None,
         reason: String::new(),
@@ -51,6 +52,7 @@ fn denied(live: &[Decision], now: u64, who: &Lineage, cgroups: &[u64], address: 
             Target::TreeAddress { cookie, to } => of_tree(*cookie) && reaches(to),
             Target::Cgroup { id, .. } => cgroups.contains(id),
             Target::Address { to } => reaches(to),
+            Target::Executable { .. } | Target::CgroupExecutable { .. } => false,
         };
         meant && !decision.allowed.iter().any(reaches)
     })

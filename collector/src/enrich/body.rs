@@ -1,9 +1,10 @@
 //! What a record says besides who: the owned form of windows, flows and denials.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use collector_common::deny::{DENY_BREAKER, DENY_SHADOW};
-use collector_common::{deny, flow, syscall};
+use collector_common::{ExeId, deny, file, flow, syscall};
 use model::event;
 
 use crate::decode;
@@ -57,7 +58,24 @@ pub(super) fn deny(deny: &deny::Deny) -> event::Deny {
         remote: address(deny.remote, deny.remote_port),
         shadow: deny.header.flags & DENY_SHADOW != 0,
         breaker: deny.header.flags & DENY_BREAKER != 0,
+        file: (deny.file != ExeId::default() || deny.name[0] != 0).then(|| text(&deny.name).into()),
     }
+}
+
+pub(super) fn file(file: &file::File, directory: Arc<str>) -> event::File {
+    event::File {
+        why: file.why,
+        mode: file.mode,
+        sensitive: file.sensitive,
+        directory,
+        name: text(&file.name).into(),
+        touched: file.touched,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// An IPv4 address travels as a v4-mapped one and becomes itself again here.

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use collector_common::header::tgid_of;
 use collector_common::process::{EXEC_PRE_EXISTING, FORK_THREAD};
-use collector_common::{ExeId, deny, flow, process as kernel, syscall};
+use collector_common::{ExeId, deny, file, flow, process as kernel, syscall};
 use model::event::{self, Body, Event, Process};
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ use self::process::{Image, Sighting, Table};
 use self::surroundings::{Noting, Recorded, Surroundings};
 use self::who::ancestors_below;
 use self::workloads::Workloads;
-use crate::decode::Record;
+use crate::decode::{self, Record};
 use crate::record::Note;
 
 /// Ancestors that a [`Process`] names at most.
@@ -111,6 +111,7 @@ impl<S: Surroundings> Enricher<S> {
             Record::Window(window) => self.window(window),
             Record::Flow(flow) => self.flow(flow),
             Record::Deny(deny) => self.deny(deny),
+            Record::File(file) => self.file(file),
         };
         self.counters.events += 1;
         self.counters.unattributed += u64::from(&*process.exe == UNKNOWN_EXE);
@@ -276,6 +277,18 @@ impl<S: Surroundings> Enricher<S> {
             written_ns: deny.header.boot_ns,
         });
         (process, Body::Deny(body::deny(deny)))
+    }
+
+    fn file(&mut self, file: &file::File) -> (Arc<Process>, Body) {
+        let process = self.who(&Sighting {
+            cookie: file.header.cookie,
+            exe: file.exe,
+            cgroup: file.cgroup,
+            start_ns: file.header.boot_ns,
+            written_ns: file.header.boot_ns,
+        });
+        let directory = self.name(&decode::directory(file));
+        (process, Body::File(body::file(file, directory)))
     }
 
     fn workload(&mut self, cgroup: u64, pid: u32, before: Option<&Process>, is_exec: bool) -> Arc<str> {

@@ -72,6 +72,7 @@ fn header(kind: Kind, cookie: u64, boot_ns: u64) -> Header {
         Kind::Window => size_of::<Window>(),
         Kind::Flow => size_of::<flow::Flow>(),
         Kind::Deny => size_of::<deny::Deny>(),
+        Kind::File => size_of::<file::File>(),
     };
     Header { kind: kind as u8, abi: ABI, len: len as u16, cookie, boot_ns, seq: 1, ..Header::default() }
 }
@@ -416,11 +417,12 @@ proptest! {
     /// Whatever a record says, enrichment answers: the kernel's text and numbers are untrusted.
     #[test]
     fn any_records_give_events_within_bounds(
-        records in proptest::collection::vec((1u8..=6, any::<u64>(), proptest::collection::vec(any::<u8>(), 640)), 1..60),
+        records in proptest::collection::vec((1u8..=7, any::<u64>(), proptest::collection::vec(any::<u8>(), 640)), 1..60),
     ) {
         let mut enricher = enricher();
         for (kind, seed, mut bytes) in records {
-            let kind = [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny][usize::from(kind) - 1];
+            let kinds = [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny, Kind::File];
+            let kind = kinds[usize::from(kind) - 1];
             // Few cookies, so that records meet; the times and everything else are arbitrary.
             let header = Header { cookie: seed % 5, boot_ns: seed.rotate_left(7), ..header(kind, 0, 0) };
             bytes[..32].copy_from_slice(bytes_of(&header));
@@ -443,9 +445,18 @@ proptest! {
                     within(offset_of!(flow::Flow, why), 1, 3);
                 }
                 Kind::Deny => {
-                    within(offset_of!(deny::Deny, hook), 1, 5);
-                    within(offset_of!(deny::Deny, action), 0, 3);
-                    within(offset_of!(deny::Deny, matched), 1, 3);
+                    within(offset_of!(deny::Deny, hook), 1, 15);
+                    within(offset_of!(deny::Deny, action), 0, 5);
+                    within(offset_of!(deny::Deny, matched), 1, 5);
+                }
+                Kind::File => {
+                    within(offset_of!(file::File, why), 1, 2);
+                    within(offset_of!(file::File, mode), 0, 3);
+                    within(offset_of!(file::File, sensitive), 0, 6);
+                    within(offset_of!(file::File, path_len), 0, 232);
+                    within(offset_of!(file::File, path_len) + 1, 0, 0);
+                    within(offset_of!(file::File, name_len), 0, 32);
+                    within(offset_of!(file::File, name_len) + 1, 0, 0);
                 }
                 Kind::Exit => (),
             }

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::path::Path;
 
-use aya::programs::{BtfTracePoint, links::FdLink};
-use aya::programs::{CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program};
+use aya::programs::links::FdLink;
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, Lsm, Program,
+};
 use aya::{Btf, Ebpf};
 use serde::Serialize;
 
@@ -22,6 +24,10 @@ pub enum Hook {
     Egress,
     /// A cgroup hook whose kind stands in the object: socket or socket address.
     Cgroup(&'static str),
+    /// A hook of the kernel's security modules.
+    Lsm(&'static str),
+    /// The entry of a kernel function.
+    Function(&'static str),
 }
 
 /// One program of the object.
@@ -35,10 +41,22 @@ pub struct Row {
     pub pinned: bool,
     /// What does not work without it.
     pub lost: &'static str,
+    /// Only needed where that program is off: another way to the same end.
+    pub instead_of: Option<&'static str>,
 }
 
 const fn row(program: &'static str, hook: Hook, pinned: bool, lost: &'static str) -> Row {
-    Row { program, hook, pinned, lost }
+    Row { program, hook, pinned, lost, instead_of: None }
+}
+
+const fn denial(program: &'static str, hook: &'static str, lost: &'static str) -> Row {
+    row(program, Hook::Lsm(hook), true, lost)
+}
+
+/// Kernels before 6.3 have no tracepoint where a socket is used.
+const fn use_of_socket(program: &'static str, function: &'static str, instead_of: &'static str) -> Row {
+    let lost = "pre-forked workers and passed sockets keep their opener";
+    Row { instead_of: Some(instead_of), ..row(program, Hook::Function(function), true, lost) }
 }
 
 /// Every program, in the order in which they are attached: owners and denials before telemetry, so that nothing is reported
@@ -57,11 +75,28 @@ pub const TABLE: &[Row] = &[
         true,
         "pre-forked workers and passed sockets keep their opener",
     ),
+    use_of_socket("owner_inet_send", "inet_sendmsg", "owner_send"),
+    use_of_socket("owner_inet6_send", "inet6_sendmsg", "owner_send"),
+    use_of_socket("owner_inet_receive", "inet_recvmsg", "owner_receive"),
+    use_of_socket("owner_inet6_receive", "inet6_recvmsg", "owner_receive"),
     row("deny_connect4", Hook::Cgroup("connect4"), true, "denial of new IPv4 connections"),
     row("deny_connect6", Hook::Cgroup("connect6"), true, "denial of new IPv6 connections"),
     row("deny_sendmsg4", Hook::Cgroup("sendmsg4"), true, "denial of unconnected IPv4 datagrams"),
     row("deny_sendmsg6", Hook::Cgroup("sendmsg6"), true, "denial of unconnected IPv6 datagrams"),
     row("deny_egress", Hook::Egress, true, "denial on sockets that are already open"),
+    denial("deny_exec", "bprm_check_security", "denial of programs"),
+    denial("deny_open", "file_open", "denial of opening files for writing"),
+    denial("deny_create", "inode_create", "denial of new files"),
+    denial("deny_rename", "inode_rename", "denial of renaming"),
+    denial("deny_unlink", "inode_unlink", "denial of unlinking"),
+    denial("deny_truncate", "path_truncate", "denial of truncating by path"),
+    denial("deny_ftruncate", "file_truncate", "denial of truncating by descriptor"),
+    denial("deny_hatch", "unix_stream_connect", "isolation from container runtimes, the system bus, systemd"),
+    denial("deny_hatch_datagram", "unix_may_send", "isolation from datagram sockets of services"),
+    denial("deny_ptrace", "ptrace_access_check", "denial of attaching to other processes"),
+    denial("deny_module_file", "kernel_read_file", "denial of kernel modules from files"),
+    denial("deny_module_data", "kernel_load_data", "denial of kernel modules from memory"),
+    denial("deny_bpf", "bpf", "denial of bpf(2)"),
     row("fork", Hook::Tracepoint("task_newtask"), true, "lineage: nothing can be attributed or denied by tree"),
     row("exec", Hook::Tracepoint("sched_process_exec"), true, "exec records and the fast lane"),
     row("exit", Hook::Tracepoint("sched_process_exit"), true, "the end of processes; lineage fills up"),
@@ -87,6 +122,15 @@ pub struct Attached {
     pub row: Row,
     /// Why it is off; `None` = it works.
     pub off: Option<String>,
+    /// It is off, but this program does the same.
+    pub replaced_by: Option<&'static str>,
+}
+
+impl Attached {
+    /// Whether what it is for is done, by itself or by another program.
+    pub fn is_covered(&self) -> bool {
+        self.off.is_none() || self.replaced_by.is_some()
+    }
 }
 
 /// Loads and attaches every row; a failure is kept, not returned.
@@ -98,8 +142,25 @@ pub(super) fn attach_all(
     only: Option<&[&str]>,
 ) -> Vec<Attached> {
     let chosen = |row: &&Row| only.map_or(row.program != YARDSTICK.program, |only| only.contains(&row.program));
-    let rows = TABLE.iter().chain([&YARDSTICK]).filter(chosen);
-    rows.map(|row| Attached { row: *row, off: attach(ebpf, row, btf, cgroup, pins).err() }).collect()
+    let mut attached: Vec<Attached> = Vec::new();
+    for row in TABLE.iter().chain([&YARDSTICK]).filter(chosen) {
+        let works = |program| attached.iter().any(|done| done.row.program == program && done.off.is_none());
+        match row.instead_of {
+            Some(program) if works(program) => {
+                // The kernel has the better way: an older agent's pin of this one must not stay beside it.
+                pins.map_or(Ok(()), |pins| pins.drop_link(row.program)).unwrap_or_default();
+            }
+            replaces => {
+                let off = attach(ebpf, row, btf, cgroup, pins).err();
+                let lacking = attached.iter_mut().find(|done| Some(done.row.program) == replaces);
+                if let Some(lacking) = lacking.filter(|_| off.is_none()) {
+                    lacking.replaced_by = Some(row.program);
+                }
+                attached.push(Attached { row: *row, off, replaced_by: None });
+            }
+        }
+    }
+    attached
 }
 
 fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Option<&Pins>) -> Result<(), String> {
@@ -110,6 +171,18 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Op
     let link: Option<FdLink> = match row.hook {
         Hook::Tracepoint(name) => {
             let program: &mut BtfTracePoint = program.try_into().map_err(told)?;
+            program.load(name, btf).map_err(told)?;
+            let id = program.attach().map_err(told)?;
+            if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
+        }
+        Hook::Lsm(name) => {
+            let program: &mut Lsm = program.try_into().map_err(told)?;
+            program.load(name, btf).map_err(told)?;
+            let id = program.attach().map_err(told)?;
+            if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
+        }
+        Hook::Function(name) => {
+            let program: &mut FEntry = program.try_into().map_err(told)?;
             program.load(name, btf).map_err(told)?;
             let id = program.attach().map_err(told)?;
             if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
@@ -165,7 +238,7 @@ fn told(error: impl std::error::Error) -> String {
         cause = error.source();
     }
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 /// Opens a cgroup's directory for attaching.

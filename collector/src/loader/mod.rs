@@ -6,23 +6,28 @@
 
 mod attach;
 pub mod btf;
+pub mod canary;
+mod file_id;
 mod offsets;
 mod pins;
 pub mod probe;
 mod selfcheck;
+mod tell;
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
-use collector_common::map::{Control, DestinationKey, LINEAGE_PROTECTED, Lineage, RowKey, SEEN_BITS};
+use collector_common::deny::Action;
+use collector_common::map::Lineage;
 use collector_common::stats::{Program, Stats};
 use thiserror::Error;
 
 pub use self::attach::{Attached, Hook, Row, TABLE};
+pub use self::file_id::identify;
 pub use self::offsets::KERNEL_BTF;
 pub use self::pins::{BPFFS, Pins};
 
@@ -38,6 +43,8 @@ const PINNED_MAPS: &[&str] = &[
     "deny_tree",
     "deny_cgroup",
     "deny_address",
+    "deny_file",
+    "hatches",
     "hits",
     "deny_seen",
     "breaker_seen",
@@ -275,114 +282,20 @@ impl Kernel {
         Ok(rows)
     }
 
-    /// Replaces the bitset of a row. The kernel only reads it, so a whole row can be written at once.
-    ///
-    /// # Errors
-    ///
-    /// When the map cannot be written.
-    pub fn fill_row(&mut self, row: u32, bits: &[u32]) -> Result<(), LoadError> {
-        let mut words = [0u64; (SEEN_BITS / 64) as usize];
-        for bit in bits {
-            if let Some(word) = words.get_mut((bit / 64) as usize) {
-                *word |= 1 << (bit % 64);
-            }
-        }
-        let map = self.ebpf.map_mut("seen").ok_or(LoadError::NoMap("seen"))?;
-        let mut seen: Array<_, Words> = Array::try_from(map).map_err(|_| LoadError::NoMap("seen"))?;
-        seen.set(row, Words(words), 0).map_err(|_| LoadError::NoMap("seen"))
+    /// Whether an action is denied on this kernel: its programs are attached and, for LSM, proven.
+    pub fn denies(&self, action: Action) -> bool {
+        let program = match action {
+            Action::Connect => "deny_connect4",
+            Action::Egress => "deny_egress",
+            Action::Exec => "deny_exec",
+            Action::OpenWrite => "deny_open",
+            Action::Hatch => "deny_hatch",
+            Action::Tamper => "deny_ptrace",
+        };
+        self.attached.iter().any(|done| done.row.program == program && done.off.is_none())
     }
 
-    /// Points an executable in a cgroup at a row; 0 = none.
-    ///
-    /// # Errors
-    ///
-    /// When the map is full.
-    pub fn point(&mut self, key: RowKey, row: u32) -> Result<(), LoadError> {
-        let map = self.ebpf.map_mut("rows").ok_or(LoadError::NoMap("rows"))?;
-        let mut rows: HashMap<_, RowKey, u32> = HashMap::try_from(map).map_err(|_| LoadError::NoMap("rows"))?;
-        if row == 0 {
-            let _ = rows.remove(&key);
-            return Ok(());
-        }
-        rows.insert(key, row, 0).map_err(|_| LoadError::NoMap("rows"))
-    }
-
-    /// Says that a cgroup belongs to a ready workload, or no longer does.
-    ///
-    /// # Errors
-    ///
-    /// When the map is full.
-    pub fn mark_ready(&mut self, cgroup: u64, ready: bool) -> Result<(), LoadError> {
-        let map = self.ebpf.map_mut("ready").ok_or(LoadError::NoMap("ready"))?;
-        let mut cgroups: HashMap<_, u64, u32> = HashMap::try_from(map).map_err(|_| LoadError::NoMap("ready"))?;
-        if ready {
-            return cgroups.insert(cgroup, 1, 0).map_err(|_| LoadError::NoMap("ready"));
-        }
-        let _ = cgroups.remove(&cgroup);
-        Ok(())
-    }
-
-    /// Says that a destination is normal for a row.
-    ///
-    /// # Errors
-    ///
-    /// When the map is full.
-    pub fn know_destination(&mut self, key: DestinationKey) -> Result<(), LoadError> {
-        let map = self.ebpf.map_mut("destinations").ok_or(LoadError::NoMap("destinations"))?;
-        let mut known: HashMap<_, DestinationKey, u8> =
-            HashMap::try_from(map).map_err(|_| LoadError::NoMap("destinations"))?;
-        known.insert(key, 1, 0).map_err(|_| LoadError::NoMap("destinations"))
-    }
-
-    /// Marks a process as one that is never denied, if it is still the same process.
-    ///
-    /// # Errors
-    ///
-    /// When the map is not there.
-    pub fn protect(&mut self, cookie: u64) -> Result<bool, LoadError> {
-        let map = self.ebpf.map_mut("lineage").ok_or(LoadError::NoMap("lineage"))?;
-        let mut entries: HashMap<_, u32, Lineage> = HashMap::try_from(map).map_err(|_| LoadError::NoMap("lineage"))?;
-        let tgid = collector_common::header::tgid_of(cookie);
-        let Ok(mut lineage) = entries.get(&tgid, 0) else { return Ok(false) };
-        if lineage.cookie != cookie {
-            return Ok(false);
-        }
-        lineage.flags |= LINEAGE_PROTECTED;
-        Ok(entries.insert(tgid, lineage, 0).is_ok())
-    }
-
-    /// Makes open windows look their row up again: call it after rows were filled and pointed at.
-    ///
-    /// # Errors
-    ///
-    /// When the map is not there.
-    pub fn announce_rows(&mut self) -> Result<(), LoadError> {
-        let map = self.ebpf.map_mut("control").ok_or(LoadError::NoMap("control"))?;
-        let mut control: Array<_, Control> = Array::try_from(map).map_err(|_| LoadError::NoMap("control"))?;
-        let mut value = control.get(&0, 0).map_err(|_| LoadError::NoMap("control"))?;
-        value.row_generation = value.row_generation.wrapping_add(1).max(1);
-        control.set(0, value, 0).map_err(|_| LoadError::NoMap("control"))
-    }
-
-    /// Enters the lineage of a process that is older than the programs; the kernel's own entry is never replaced.
-    ///
-    /// # Errors
-    ///
-    /// When the map is not there.
-    pub fn take_in(&mut self, tgid: u32, lineage: &Lineage) -> Result<bool, LoadError> {
-        const NOEXIST: u64 = 1;
-        let map = self.ebpf.map_mut("lineage").ok_or(LoadError::NoMap("lineage"))?;
-        let mut entries: HashMap<_, u32, Lineage> = HashMap::try_from(map).map_err(|_| LoadError::NoMap("lineage"))?;
-        Ok(entries.insert(tgid, lineage, NOEXIST).is_ok())
-    }
 }
-
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct Words([u64; (SEEN_BITS / 64) as usize]);
-
-// SAFETY: an array of integers.
-unsafe impl aya::Pod for Words {}
 
 struct Scope {
     id: u64,

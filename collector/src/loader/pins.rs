@@ -66,6 +66,14 @@ impl Pins {
         fs::rename(&fresh, &path)
     }
 
+    /// Lets a link go that an older agent kept, if there is one.
+    pub(super) fn drop_link(&self, program: &str) -> io::Result<()> {
+        match fs::remove_file(self.directory.join(format!("link_{program}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Names of everything pinned, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();

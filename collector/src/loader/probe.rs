@@ -125,7 +125,7 @@ fn programs(mount: Option<&Path>) -> Vec<Item> {
                 format!("{works} of {} loaded and attached in {} ms", attached.len(), kernel.load_time().as_millis());
             let mut items = vec![ok("programs", summary)];
             items.extend(attached.iter().filter_map(|row| {
-                let why = row.off.as_deref()?.lines().last().unwrap_or_default().to_owned();
+                let why = row.off.as_deref()?.to_owned();
                 Some(bad(Level::Off, row.row.program, why, row.row.lost, "a kernel of 6.3 or newer, or report it"))
             }));
             items.extend(kernel.missing_fields().iter().map(|field| {

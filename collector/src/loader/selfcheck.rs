@@ -44,7 +44,7 @@ fn compare(kernel: &Kernel, pid: u32) -> Result<String, String> {
     Err(format!("pid {pid}: the kernel says cookie {:#x}, /proc says {told:#x}", lineage.cookie))
 }
 
-fn cookie_in_proc(pid: u32) -> Option<u64> {
+pub(super) fn cookie_in_proc(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let ticks = stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()?;
     Some(collector_common::header::cookie_of_ticks(ticks, pid))

@@ -148,6 +148,7 @@ impl Decisions {
             action: proposal.action,
             shadow: proposal.shadow,
             allowed: proposal.allowed,
+            allowed_files: Vec::new(),
             author: proposal.author,
             finding: proposal.finding,
             reason: proposal.reason,

@@ -1,5 +1,6 @@
 //! What one verdict says in the words of findings: kinds, sensors, reasons, title.
 
+use collector_common::file::Why;
 use collector_common::flow::Direction;
 use collector_common::process::{EXEC_MEMORY, EXEC_UNLINKED};
 use ipnet::IpNet;
@@ -35,6 +36,8 @@ pub enum Sensor {
     Flow,
     /// Syscall windows.
     Trace,
+    /// File records.
+    File,
 }
 
 impl Sensor {
@@ -44,6 +47,7 @@ impl Sensor {
             Self::Process => "process",
             Self::Flow => "flow",
             Self::Trace => "trace",
+            Self::File => "file",
         }
     }
 }
@@ -55,6 +59,7 @@ pub fn sensor(event: &Event, verdict: &Verdict) -> Option<Sensor> {
         Body::Exec(_) => Sensor::Process,
         Body::Flow(_) => Sensor::Flow,
         Body::Window(_) => Sensor::Trace,
+        Body::File(_) => Sensor::File,
         _ => return None,
     };
     strong.then_some(sensor)
@@ -86,13 +91,14 @@ pub fn kinds(event: &Event, verdict: &Verdict, mode: Mode) -> Vec<FindingType> {
 
 fn dominant(verdict: &Verdict) -> Option<FindingType> {
     let parts = verdict.score.contributions;
-    let sequence = parts[SEQ] + parts[PRIV] + parts[FILE];
-    let volume = parts[FANOUT] + parts[VOLUME] + parts[ERROR];
-    match sequence.total_cmp(&volume) {
-        _ if sequence.max(volume) <= 0.0 => None,
-        std::cmp::Ordering::Less => Some(FindingType::Volume),
-        _ => Some(FindingType::Sequence),
-    }
+    let groups = [
+        (parts[SEQ] + parts[PRIV], FindingType::Sequence),
+        (parts[FILE], FindingType::FileNovel),
+        (parts[FANOUT] + parts[VOLUME] + parts[ERROR], FindingType::Volume),
+    ];
+    // The first of equals: what comes first says more.
+    let most = groups.into_iter().rev().max_by(|left, right| left.0.total_cmp(&right.0));
+    most.filter(|(bits, _)| *bits > 0.0).map(|(_, kind)| kind)
 }
 
 /// Facts that the workload is judged against and does not hold.
@@ -186,6 +192,13 @@ pub fn title(kind: FindingType, event: &Event) -> String {
         (Body::Flow(flow), FindingType::EgressNovel) => {
             format!("{exe} reached {}, where {workload} never goes", peer(flow))
         }
+        (Body::File(file), FindingType::FileNovel) if file.why == Why::Rate as u8 => {
+            format!("{exe} changes more files at once than {workload} ever did")
+        }
+        (Body::File(file), FindingType::FileNovel) => {
+            format!("{exe} uses {}, where {workload} never goes", file.directory)
+        }
+        (_, FindingType::FileNovel) => format!("{exe} uses files that {workload} never used"),
         (_, FindingType::Sequence) => format!("{exe} makes system calls that {workload} never made"),
         (_, FindingType::Volume) => format!("{exe} moves, tries or fails more than {workload} ever did"),
         _ => format!("{exe} in {workload} does what was never seen"),

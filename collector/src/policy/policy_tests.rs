@@ -105,6 +105,7 @@ fn deny(second: u64, process: &Arc<Process>, decision: u64) -> Event {
         protocol: 6,
         suppressed: 0,
         remote: "203.0.113.7:4444".parse().unwrap(),
+        file: None,
         shadow: false,
         breaker: false,
     };

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use model::event::Process;
 
 use super::Config;
-use crate::decision::{Destination, Target};
+use crate::decision::{Destination, FileId, Target};
 
 /// Protected processes; more are not expected on any host, and the overflow is counted.
 const MAX_PROCESSES: usize = 8_192;
@@ -31,6 +31,8 @@ const RUNTIMES: &[&str] = &[
     "k3s",
     "rke2",
 ];
+/// Programs without which nobody can log in and undo a decision.
+const NEEDED: &[&str] = &["sh", "bash", "dash", "busybox", "sshd", "sshd-session", "login", "agetty", "sudo", "su", "stockade", "init"];
 const SYSTEM_DIRECTORIES: &[&str] =
     &["/usr/bin/", "/usr/sbin/", "/usr/libexec/", "/usr/local/bin/", "/usr/local/sbin/", "/bin/", "/sbin/", "/opt/"];
 const SYSTEMD_DIRECTORIES: &[&str] = &["/usr/lib/systemd/", "/lib/systemd/"];
@@ -89,6 +91,20 @@ pub enum Refusal {
         net: IpNet,
         /// What is protected.
         why: String,
+    },
+    /// The inode's number means nothing outside its mount.
+    #[error(
+        "{path} lies on a file system whose inode numbers are not unique (overlayfs, btrfs, tmpfs): deny it in a cgroup, with --cgroup"
+    )]
+    NoIdentity {
+        /// Path.
+        path: Arc<str>,
+    },
+    /// Nobody could log in or repair the host any more.
+    #[error("{path} is not denied to everybody: logging in and repairing this host need it; deny it in a cgroup")]
+    NeededProgram {
+        /// Path.
+        path: Arc<str>,
     },
     /// Much too wide.
     #[error("{0} is not denied to everybody: prefixes wider than /8 (IPv4) or /16 (IPv6) cut the host off")]
@@ -174,6 +190,10 @@ impl Protected {
             Target::TreeAddress { cookie, .. } => self.check_tree(*cookie),
             Target::Cgroup { id, level, path } => self.check_cgroup(*id, *level, path),
             Target::Address { to } => self.check_address(to),
+            // One program is not started any more: what runs goes on, so nobody protected is hit.
+            Target::CgroupExecutable { level: 0, .. } => Err(Refusal::RootCgroup),
+            Target::CgroupExecutable { file, .. } => self.check_executable(file, false),
+            Target::Executable { file } => self.check_executable(file, true),
         }
     }
 
@@ -193,6 +213,19 @@ impl Protected {
         };
         let hit = self.processes.values().find(|entry| below(entry.cgroup));
         hit.map_or(Ok(()), |entry| Err(Refusal::Cgroup { path: path.clone(), why: entry.why.clone(), pid: entry.pid }))
+    }
+
+    fn check_executable(&self, file: &FileId, everywhere: bool) -> Result<(), Refusal> {
+        if everywhere && file.dev >> 20 == 0 {
+            return Err(Refusal::NoIdentity { path: file.path.clone() });
+        }
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        let is_system = SYSTEM_DIRECTORIES.iter().chain(SYSTEMD_DIRECTORIES).any(|dir| file.path.starts_with(dir));
+        let is_needed = is_system && (NEEDED.contains(&name) || RUNTIMES.contains(&name) || name.starts_with("systemd"));
+        if everywhere && is_needed {
+            return Err(Refusal::NeededProgram { path: file.path.clone() });
+        }
+        Ok(())
     }
 
     fn check_address(&self, to: &Destination) -> Result<(), Refusal> {

@@ -137,7 +137,7 @@ impl Message {
             Message::Event(event) => match event.body {
                 Body::Flow(_) => Some(Kind::Flow),
                 Body::Window(_) => Some(Kind::Window),
-                Body::Fork(_) | Body::Exec(_) | Body::Exit(_) | Body::Deny(_) => None,
+                Body::Fork(_) | Body::Exec(_) | Body::Exit(_) | Body::Deny(_) | Body::File(_) => None,
             },
         }
     }

@@ -63,8 +63,10 @@ pub fn decision(change: Change, decision: &Decision, host: &str) -> Option<Value
     };
     let class = match decision.target {
         Target::Tree { .. } => 7003,
+        Target::Executable { .. } | Target::CgroupExecutable { .. } => 7002,
         Target::Cgroup { .. } | Target::Address { .. } | Target::TreeAddress { .. } => 7004,
     };
+    let technique = countermeasure(decision.action);
     let mut event = header(class, activity, ms(at.unix_ns));
     event["metadata"]["profiles"] = json!(["host"]);
     event["metadata"]["uid"] = json!(format!("{host}.{}.{activity}", decision.short()));
@@ -82,7 +84,7 @@ pub fn decision(change: Change, decision: &Decision, host: &str) -> Option<Value
         "countermeasures": [{
             "version": "1.0.0",
             "d3f_tactic": {"uid": "d3f:Isolate", "name": "Isolate"},
-            "d3f_technique": {"uid": "D3-OTF", "name": "Outbound Traffic Filtering"},
+            "d3f_technique": {"uid": technique.0, "name": technique.1},
         }],
         "remediation": {"desc": undo(&[decision.number])},
         "unmapped": {"stockade": {
@@ -94,6 +96,10 @@ pub fn decision(change: Change, decision: &Decision, host: &str) -> Option<Value
     extend(&mut event, fields);
     match &decision.target {
         Target::Tree { cookie } => event["process"] = json!({"uid": cookie.to_string()}),
+        Target::Executable { file } | Target::CgroupExecutable { file, .. } => {
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            event["file"] = json!({"name": name, "path": file.path, "type_id": 1, "type": "Regular File"});
+        }
         Target::Cgroup { .. } | Target::Address { .. } | Target::TreeAddress { .. } => {
             event["connection_info"] = json!({"direction_id": 2, "direction": "Outbound"});
         }
@@ -314,18 +320,36 @@ fn status_detail(decision: &Decision) -> String {
     decision.release.as_ref().map_or_else(|| state.to_owned(), |release| format!("{state}: {release}"))
 }
 
+/// The technique of MITRE D3FEND that an action is.
+fn countermeasure(action: DecisionAction) -> (&'static str, &'static str) {
+    match action {
+        DecisionAction::DenyConnect | DecisionAction::Isolate | DecisionAction::Fence => {
+            ("D3-OTF", "Outbound Traffic Filtering")
+        }
+        DecisionAction::DenyExec => ("D3-EDL", "Executable Denylisting"),
+        DecisionAction::DenyOpenWrite => ("D3-LFP", "Local File Permissions"),
+        DecisionAction::DenyTamper => ("D3-SCF", "System Call Filtering"),
+    }
+}
+
 fn decision_message(change: Change, decision: &Decision) -> String {
     let verb = match (change, decision.action, decision.shadow) {
         (Change::Closed, ..) => "restore",
         (_, _, true) => "watch (shadow)",
         (_, DecisionAction::DenyConnect, _) => "deny connect",
         (_, DecisionAction::Isolate, _) => "isolate",
+        (_, DecisionAction::Fence, _) => "fence",
+        (_, DecisionAction::DenyExec, _) => "deny exec",
+        (_, DecisionAction::DenyOpenWrite, _) => "deny open-for-write",
+        (_, DecisionAction::DenyTamper, _) => "deny ptrace, modules and bpf",
     };
     let target = match &decision.target {
         Target::Tree { cookie } => format!("process tree {cookie}"),
         Target::Cgroup { path, .. } => format!("cgroup {path}"),
         Target::Address { to } => address(to),
         Target::TreeAddress { cookie, to } => format!("process tree {cookie} to {}", address(to)),
+        Target::Executable { file } => file.path.to_string(),
+        Target::CgroupExecutable { path, file, .. } => format!("{} in cgroup {path}", file.path),
     };
     let author = match &decision.author {
         Author::Automatic => "automatic".to_owned(),

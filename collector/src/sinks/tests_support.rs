@@ -103,6 +103,7 @@ pub fn decision() -> Arc<Decision> {
         action: DecisionAction::DenyConnect,
         shadow: false,
         allowed: vec![],
+        allowed_files: vec![],
         author: Author::Automatic,
         finding: Some(finding().id),
         reason: "never-seen destination".into(),

@@ -1,30 +1,33 @@
-//! Denials: connect and sendmsg are refused with EPERM, packets of open sockets are dropped.
+//! Denials, one file a kind of operation: what is refused gets EPERM, packets of open sockets are dropped.
 //!
 //! User space writes the entries, and each is the complete answer for its key; the kernel looks up who it is, asks until
 //! somebody denies, counts, and reports the first hit at once and then one a second. The deadline stands in the entry, so
 //! nothing here needs the agent.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{__sk_buff, bpf_sock_addr};
+pub mod connect;
+mod exec;
+mod hatch;
+mod lsm;
+mod open_write;
+mod tamper;
+
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns, bpf_loop,
     bpf_skb_ancestor_cgroup_id,
 };
-use aya_ebpf::macros::{cgroup_skb, cgroup_sock_addr, map};
+use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{HashMap, LpmTrie, PerCpuArray};
-use aya_ebpf::programs::{SkBuffContext, SockAddrContext};
-use collector_common::Kind;
 use collector_common::deny::*;
 use collector_common::map::*;
-use collector_common::stats::{Program, Stats};
+use collector_common::stats::Stats;
+use collector_common::{ExeId, Kind};
 
 use crate::control::control;
 use crate::maps::LINEAGE;
-use crate::owner;
-use crate::packet;
 use crate::rings::{CTRL, WAKEUP};
 use crate::stats;
 
@@ -44,6 +47,8 @@ static DENY_TREE: HashMap<u64, Entry> = HashMap::with_max_entries(MAX_DENY, NO_P
 static DENY_CGROUP: HashMap<u64, Entry> = HashMap::with_max_entries(MAX_DENY, NO_PREALLOC);
 #[map(name = "deny_address")]
 static DENY_ADDRESS: LpmTrie<[u8; 20], AddressEntry> = LpmTrie::with_max_entries(MAX_DENY, NO_PREALLOC);
+#[map(name = "deny_file")]
+static DENY_FILE: HashMap<FileKey, FileEntry> = HashMap::with_max_entries(MAX_DENY, NO_PREALLOC);
 #[map(name = "hits")]
 static HITS: PerCpuArray<Hits> = PerCpuArray::with_max_entries(MAX_DENY, 0);
 #[map(name = "deny_seen")]
@@ -78,118 +83,30 @@ struct Search {
     decision: u64,
     until: u64,
     address: [u8; 16],
+    /// The executable, or the directory of the file.
+    file: ExeId,
+    name: [u8; NAME],
 }
 
-#[cgroup_sock_addr(connect4)]
-pub fn deny_connect4(ctx: SockAddrContext) -> i32 {
-    owner::stamp_address(ctx.sock_addr);
-    allowed(ctx.sock_addr, Hook::Connect4, true)
-}
-
-#[cgroup_sock_addr(connect6)]
-pub fn deny_connect6(ctx: SockAddrContext) -> i32 {
-    owner::stamp_address(ctx.sock_addr);
-    allowed(ctx.sock_addr, Hook::Connect6, false)
-}
-
-#[cgroup_sock_addr(sendmsg4)]
-pub fn deny_sendmsg4(ctx: SockAddrContext) -> i32 {
-    allowed(ctx.sock_addr, Hook::Sendmsg4, true)
-}
-
-#[cgroup_sock_addr(sendmsg6)]
-pub fn deny_sendmsg6(ctx: SockAddrContext) -> i32 {
-    allowed(ctx.sock_addr, Hook::Sendmsg6, false)
-}
-
-/// The address that a connect or sendmsg asks for; IPv4 is v4-mapped.
-#[inline(always)]
-pub fn destination(context: *mut bpf_sock_addr, is_v4: bool) -> ([u8; 16], u16, u8) {
-    // SAFETY: the context that the kernel gave the program; addresses are read by words, as the verifier wants it.
-    unsafe {
-        let port = u16::from_be((*context).user_port as u16);
-        let protocol = (*context).protocol as u8;
-        if is_v4 {
-            return (packet::mapped((*context).user_ip4.to_ne_bytes()), port, protocol);
-        }
-        let words = &raw const (*context).user_ip6;
-        let mut address = [0u8; 16];
-        let mut at = 0;
-        while at < 4 {
-            let bytes = core::ptr::read_volatile(words.cast::<u32>().add(at)).to_ne_bytes();
-            address[4 * at] = bytes[0];
-            address[4 * at + 1] = bytes[1];
-            address[4 * at + 2] = bytes[2];
-            address[4 * at + 3] = bytes[3];
-            at += 1;
-        }
-        (address, port, protocol)
-    }
-}
-
-/// 1 = go on, 0 = EPERM.
-#[inline(always)]
-fn allowed(context: *mut bpf_sock_addr, hook: Hook, is_v4: bool) -> i32 {
-    let (Some(control), Some(stats)) = (control(), stats::of(Program::DenyConnect)) else { return 1 };
-    stats.seen += 1;
-    if is_idle(control) {
-        return 1;
-    }
-    let (remote, port, protocol) = destination(context, is_v4);
-    // SAFETY: a helper without arguments.
-    let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    let mut search = begin(control, remote, port, protocol, hook, Action::Connect, core::ptr::null_mut());
-    search.cgroup = cgroup;
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: read only, and freed after a grace period at the earliest.
-    match unsafe { LINEAGE.get(&tgid) } {
-        Some(lineage) if lineage.flags & LINEAGE_PROTECTED != 0 => return 1,
-        Some(lineage) => {
-            fill_keys(&mut search, lineage.cookie, lineage.root, &lineage.near, lineage.sticky);
-        }
-        None => stats.unattributed += 1,
-    }
-    judge(control, stats, &mut search)
-}
-
-#[cgroup_skb]
-pub fn deny_egress(ctx: SkBuffContext) -> i32 {
-    let (Some(control), Some(stats)) = (control(), stats::of(Program::DenyEgress)) else { return 1 };
-    if is_idle(control) {
-        return 1;
-    }
-    stats.seen += 1;
-    let skb = ctx.as_ptr().cast::<__sk_buff>();
-    let Some(parsed) = packet::parse(skb) else { return 1 };
-    let (remote, port, protocol) = (parsed.destination, parsed.destination_port, parsed.protocol);
-    let mut search = begin(control, remote, port, protocol, Hook::Egress, Action::Egress, skb);
-    match packet::socket(skb).and_then(|socket| owner::of(socket.cast(), 0)) {
-        Some(owner) if owner.flags & LINEAGE_PROTECTED != 0 => return 1,
-        Some(owner) => {
-            search.cgroup = owner.cgroup;
-            fill_keys(&mut search, owner.user, owner.root, &owner.near, owner.sticky);
-        }
-        None => stats.unattributed += 1,
-    }
-    judge(control, stats, &mut search)
+/// What somebody wants to do.
+struct Wish {
+    hook: Hook,
+    action: Action,
+    address: [u8; 16],
+    port: u16,
+    protocol: u8,
+    file: ExeId,
 }
 
 /// Nothing is denied at all.
 #[inline(always)]
 fn is_idle(control: &Control) -> bool {
-    control.disarmed != 0 || control.active_tree | control.active_cgroup | control.active_address == 0
+    let active = control.active_tree | control.active_cgroup | control.active_address | control.active_file;
+    control.disarmed != 0 || active == 0
 }
 
 #[inline(always)]
-fn begin(
-    control: &Control,
-    address: [u8; 16],
-    port: u16,
-    protocol: u8,
-    hook: Hook,
-    action: Action,
-    skb: *mut __sk_buff,
-) -> Search {
+fn begin(control: &Control, wish: &Wish, skb: *mut __sk_buff) -> Search {
     Search {
         keys: [0; KEYS],
         cookie: 0,
@@ -199,18 +116,35 @@ fn begin(
         now: unsafe { bpf_ktime_get_boot_ns() },
         skb,
         levels: control.cgroup_levels,
-        port,
-        protocol,
-        hook: hook as u8,
-        action: action as u8,
+        port: wish.port,
+        protocol: wish.protocol,
+        hook: wish.hook as u8,
+        action: wish.action as u8,
         matched: 0,
         flags: 0,
         slot: 0,
         breaker: 0,
         decision: 0,
         until: 0,
-        address,
+        address: wish.address,
+        file: wish.file,
+        name: [0; NAME],
     }
+}
+
+/// Enters who the current process is. `false` when it is never denied.
+#[inline(always)]
+fn identify(search: &mut Search, stats: &mut Stats) -> bool {
+    // SAFETY: a helper without arguments.
+    search.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: read only, and freed after a grace period at the earliest.
+    match unsafe { LINEAGE.get(&tgid) } {
+        Some(lineage) if lineage.flags & LINEAGE_PROTECTED != 0 => return false,
+        Some(lineage) => fill_keys(search, lineage.cookie, lineage.root, &lineage.near, lineage.sticky),
+        None => stats.unattributed += 1,
+    }
+    true
 }
 
 #[inline(always)]
@@ -227,7 +161,7 @@ fn fill_keys(search: &mut Search, cookie: u64, root: u64, near: &[u64; ANCESTORS
     search.keys[ANCESTORS + 2] = root;
 }
 
-/// Asks trees, then cgroups, then addresses, until an entry refuses; 1 = go on, 0 = refused.
+/// Asks trees, then cgroups, then what is denied to everybody, until an entry refuses; 1 = go on, 0 = refused.
 #[inline(always)]
 fn judge(control: &Control, stats: &mut Stats, search: &mut Search) -> i32 {
     let context = core::ptr::from_mut(search).cast::<c_void>();
@@ -241,8 +175,14 @@ fn judge(control: &Control, stats: &mut Stats, search: &mut Search) -> i32 {
         // SAFETY: as above.
         unsafe { bpf_loop(LEVELS, callback as *mut c_void, context, 0) };
     }
-    if control.active_address != 0 && !is_final(search) {
-        try_everybody(search);
+    if !is_final(search) {
+        if is_of_files(search) {
+            if control.active_file != 0 {
+                try_file_for_everybody(search);
+            }
+        } else if control.active_address != 0 {
+            try_address_for_everybody(search);
+        }
     }
     if search.matched != 0 && hit(stats, search) { 0 } else { 1 }
 }
@@ -309,7 +249,13 @@ fn try_cgroup(search: &mut Search, id: u64) -> i64 {
 #[inline(always)]
 fn consider(search: &mut Search, entry: &Entry, matched: Match) {
     let mut until = entry.until_ns[search.action as usize & (ACTIONS - 1)];
-    if entry.flags & ENTRY_LISTED != 0
+    if is_of_files(search) {
+        if entry.flags & ENTRY_FILES != 0
+            && let Some(file) = listed_file(entry.slot, search)
+        {
+            until = file_deadline(file, search);
+        }
+    } else if entry.flags & ENTRY_LISTED != 0
         && let Some(own) = listed(entry.slot, &search.address).and_then(|listed| rule(listed, search))
     {
         until = own;
@@ -324,8 +270,47 @@ fn consider(search: &mut Search, entry: &Entry, matched: Match) {
     }
 }
 
+/// Whether files, not addresses, are listed for what is asked.
 #[inline(always)]
-fn try_everybody(search: &mut Search) {
+fn is_of_files(search: &Search) -> bool {
+    search.action >= Action::Exec as u8
+}
+
+#[inline(always)]
+fn listed_file(scope: u32, search: &Search) -> Option<&'static FileEntry> {
+    let mut key = FileKey { scope, pad: 0, file: search.file };
+    // SAFETY: user space replaces entries whole; the old one lives until the program ends.
+    if let Some(exact) = unsafe { DENY_FILE.get(&key) } {
+        return Some(exact);
+    }
+    // Generation 0: whoever made the entry could not find it out.
+    key.file.generation = 0;
+    // SAFETY: as above.
+    unsafe { DENY_FILE.get(&key) }
+}
+
+/// The file's own deadline; hatches and tampering are not listed, so only the entry of the scope forbids them.
+#[inline(always)]
+fn file_deadline(file: &FileEntry, search: &Search) -> u64 {
+    file.until_ns[(search.action - Action::Exec as u8) as usize & (FILE_ACTIONS - 1)]
+}
+
+#[inline(always)]
+fn try_file_for_everybody(search: &mut Search) {
+    let Some(entry) = listed_file(0, search) else { return };
+    let until = file_deadline(entry, search);
+    if until > search.now {
+        search.matched = Match::File as u8;
+        search.flags = entry.flags;
+        search.slot = entry.slot;
+        search.breaker = entry.breaker as u32;
+        search.decision = entry.decision;
+        search.until = until;
+    }
+}
+
+#[inline(always)]
+fn try_address_for_everybody(search: &mut Search) {
     let Some(entry) = listed(0, &search.address) else { return };
     if let Some(until) = rule(entry, search)
         && until > search.now
@@ -408,6 +393,8 @@ fn hit(stats: &mut Stats, search: &Search) -> bool {
                     remote: search.address,
                     cgroup: search.cgroup,
                     until_ns: search.until,
+                    file: search.file,
+                    name: search.name,
                 });
                 entry.submit(WAKEUP);
             }
