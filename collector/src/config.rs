@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use collector_common::deny::{HARDEN_BPF, HARDEN_MODULE, HARDEN_PTRACE};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub scope: Scope,
     /// The kernel side.
     pub kernel: Kernel,
+    /// What nobody may do who is not protected.
+    pub harden: Harden,
     /// The model.
     pub model: Model,
     /// Findings and decisions.
@@ -79,6 +82,30 @@ pub struct Kernel {
     pub window_age_ms: u64,
     /// BPF file system for what outlives the agent.
     pub bpffs: PathBuf,
+    /// Time after which a known use of a directory is told again, in milliseconds.
+    pub file_again_ms: u64,
+    /// Unix sockets that isolation closes besides those of container runtimes, the system bus and systemd.
+    pub hatches: Vec<PathBuf>,
+}
+
+/// Host-hardening switches: what nobody may do who is not protected. All need LSM programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Harden {
+    /// Attaching to other processes: debuggers, /proc/PID/mem.
+    pub ptrace: bool,
+    /// Loading kernel modules.
+    pub modules: bool,
+    /// Calling bpf(2). Other BPF users on this host stop working, unless they are protected.
+    pub bpf: bool,
+}
+
+impl Harden {
+    /// As the kernel programs want it.
+    pub fn switches(self) -> u32 {
+        let switch = |on: bool, bit: u32| if on { bit } else { 0 };
+        switch(self.ptrace, HARDEN_PTRACE) | switch(self.modules, HARDEN_MODULE) | switch(self.bpf, HARDEN_BPF)
+    }
 }
 
 /// The model.
@@ -106,7 +133,14 @@ impl Default for Agent {
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { ctrl_bytes: 1 << 20, bulk_bytes: 8 << 20, window_age_ms: 2_000, bpffs: crate::loader::BPFFS.into() }
+        Self {
+            ctrl_bytes: 1 << 20,
+            bulk_bytes: 8 << 20,
+            window_age_ms: 2_000,
+            bpffs: crate::loader::BPFFS.into(),
+            file_again_ms: 600_000,
+            hatches: Vec::new(),
+        }
     }
 }
 
@@ -185,6 +219,9 @@ impl Config {
         ring("bulk_bytes", self.kernel.bulk_bytes, 256 << 20)?;
         if !(10..=60_000).contains(&self.kernel.window_age_ms) {
             return Err(format!("kernel.window_age_ms is {}: 10 to 60000", self.kernel.window_age_ms));
+        }
+        if !(100..=86_400_000).contains(&self.kernel.file_again_ms) {
+            return Err(format!("kernel.file_again_ms is {}: 100 to 86400000", self.kernel.file_again_ms));
         }
         if !(1.0..=1e6).contains(&self.agent.clock_factor) {
             return Err(format!(

@@ -84,6 +84,8 @@ fn status() -> Status {
         host: "web-014".to_owned(),
         up_seconds: 777_600,
         can_deny_network: true,
+        can_deny_programs: false,
+        can_deny_files: false,
         off: vec!["owner_send: no such tracepoint\u{1b}[31m".to_owned()],
         ledger: serde_json::Value::Null,
         ledger_text: "all      sent 912 = decoded 900 + rejected 0 + lost 12\ncalls    seen 5 = recorded 5".to_owned(),

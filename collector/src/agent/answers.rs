@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use collector_common::deny::Action;
 use collector_common::header::tgid_of;
 use model::event::Time;
 use serde_json::Value;
@@ -80,9 +81,12 @@ impl Judge {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: host_name(),
             up_seconds: self.began.elapsed().as_secs(),
+            can_deny_programs: self.kernel.denies(Action::Exec) && self.enforcement_off.is_none(),
+            can_deny_files: self.kernel.denies(Action::OpenWrite) && self.enforcement_off.is_none(),
             can_deny_network: works("deny_connect4") && works("deny_connect6") && self.enforcement_off.is_none(),
             off: attached
                 .iter()
+                .filter(|row| !row.is_covered())
                 .filter_map(|row| Some(format!("{}: {}", row.row.program, row.off.as_deref()?.lines().last()?)))
                 .chain(self.enforcement_off.clone())
                 .collect(),
@@ -130,6 +134,12 @@ impl Judge {
     }
 
     fn add_decision(&mut self, caller: &Caller, new: NewDecision, at: Time) -> Answered {
+        let action = new.action.forbids().first();
+        if new.action.needs_lsm() && !action.is_some_and(|action| self.kernel.denies(*action)) {
+            let text = "this kernel does not ask LSM programs, so this would deny nothing: boot with bpf in lsm= \
+                        (`stockade doctor`), or deny the network (leave --exec, --open-write, --tamper out)";
+            return Err(ApiError::new(ErrorCode::Refused, text));
+        }
         let proposal = Proposal {
             target: self.whole(new.target)?,
             action: new.action,

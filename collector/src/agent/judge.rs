@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use model::event::{Body, Time};
 use tokio::sync::broadcast;
 
 use super::chain::{Chain, Step};
+use super::gates;
 use super::inbox::Lane;
 use super::rows::{Change as RowChange, Normal, Rows};
 use crate::api::protocol::WatchItem;
@@ -22,6 +24,7 @@ use crate::enrich::clock::boot_now;
 use crate::enrich::surroundings::{Live, Noting};
 use crate::ledger::{Ledger, Reconciliation};
 use crate::loader::Kernel;
+use crate::loader::sensitive::HATCHES;
 use crate::policy::mode::Mode;
 use crate::policy::{DecisionChange, Outcome, commit};
 use crate::record::{Note, Recorder};
@@ -33,6 +36,8 @@ pub const TICK: Duration = Duration::from_millis(200);
 /// How often what was learnt is kept.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 const HEALTH_EVERY: Duration = Duration::from_secs(30);
+/// How often sockets that isolation closes are looked for: a service that restarts binds a new one.
+const HATCHES_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(86_400);
 
 /// One record as the ring gave it, and decoded.
@@ -65,6 +70,7 @@ pub struct Judge {
     last_snapshot: Instant,
     last_health: Instant,
     last_prune: Instant,
+    last_hatches: Instant,
 }
 
 /// How long an exec record took to become a deny entry.
@@ -111,6 +117,7 @@ impl Judge {
             last_snapshot: now,
             last_health: now,
             last_prune: now,
+            last_hatches: now,
         }
     }
 
@@ -181,7 +188,13 @@ impl Judge {
     }
 
     /// Writes, denies, tells: in the order that [`commit`] fixes.
-    pub(super) fn carry_out(&mut self, outcomes: Vec<Outcome>, at: Time) {
+    pub(super) fn carry_out(&mut self, mut outcomes: Vec<Outcome>, at: Time) {
+        for outcome in &mut outcomes {
+            if let Outcome::Decision(DecisionChange::Made, decision) = outcome {
+                gates::open(decision, &self.rows, self.chain.scorer.model());
+                self.chain.policy.set_gates(decision.number, &decision.allowed_files);
+            }
+        }
         let enforcer = &mut self.enforcer;
         let mut apply = |live: &[crate::decision::Decision], now: u64| {
             enforcer.apply(live, now).map(|_| ()).map_err(|error| error.to_string())
@@ -292,10 +305,21 @@ impl Judge {
         if is_due(&mut self.last_health, HEALTH_EVERY) {
             self.report_health(at);
         }
+        if is_due(&mut self.last_hatches, HATCHES_EVERY) {
+            self.close_hatches();
+        }
         if is_due(&mut self.last_prune, PRUNE_EVERY)
             && let Err(error) = self.store.prune(at)
         {
             tracing::warn!(%error, "old findings could not be pruned");
+        }
+    }
+
+    /// Tells the kernel which sockets isolation closes, as they are bound now.
+    pub(super) fn close_hatches(&mut self) {
+        let configured = self.config.kernel.hatches.iter().map(PathBuf::as_path);
+        if let Err(error) = self.kernel.watch_hatches(HATCHES.iter().map(Path::new).chain(configured)) {
+            tracing::warn!(%error, "isolation may leave a socket of a container runtime or the system bus open");
         }
     }
 

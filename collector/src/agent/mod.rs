@@ -8,6 +8,7 @@
 
 mod answers;
 pub mod chain;
+mod gates;
 pub mod inbox;
 mod judge;
 pub mod rows;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use collector_common::deny::Action;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, oneshot};
@@ -100,8 +102,12 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     let mut kernel = Kernel::load(&options_of(&config))?;
     let (ctrl, bulk) = kernel.take_rings()?;
     let (watchers, _) = broadcast::channel(WATCH_BOUND);
+    prove_denials(&mut kernel, &config);
     let mut judge = assemble(config, kernel, watchers.clone())?;
     take_in::processes(&mut judge);
+    judge.close_hatches();
+    // Only now: the protected are marked.
+    judge.kernel.harden(judge.config.harden.switches())?;
 
     let inbox = Arc::new(Box_::default());
     let rings = Rings::start(ctrl, bulk, IntoInbox(inbox.clone())).context("cannot start the ring thread")?;
@@ -183,6 +189,18 @@ async fn wait_for_the_end(failed: oneshot::Receiver<anyhow::Error>) -> anyhow::R
     }
 }
 
+/// Says which denials the kernel does not ask for, before anybody relies on them.
+fn prove_denials(kernel: &mut Kernel, config: &Config) {
+    match kernel.prove() {
+        Ok(0) => tracing::warn!("this kernel asks no LSM programs: programs and files are not denied; `stockade doctor`"),
+        Ok(proven) => tracing::info!(proven, "denials of programs and files are proven"),
+        Err(why) => tracing::error!(why, "denials of programs and files could not be proven and are off"),
+    }
+    if config.harden.switches() != 0 && !kernel.denies(Action::Tamper) {
+        tracing::error!("[harden] asks for what this kernel cannot deny: boot with bpf in lsm=; `stockade doctor`");
+    }
+}
+
 /// How the kernel side is to be loaded.
 pub fn options_of(config: &Config) -> KernelOptions {
     KernelOptions {
@@ -192,6 +210,7 @@ pub fn options_of(config: &Config) -> KernelOptions {
         ctrl_bytes: config.kernel.ctrl_bytes,
         bulk_bytes: config.kernel.bulk_bytes,
         window_age: Duration::from_millis(config.kernel.window_age_ms),
+        file_again: Duration::from_millis(config.kernel.file_again_ms),
         skip_tgid: std::process::id(),
         only: None,
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use collector_common::ExeId;
 use collector_common::map::{DestinationKey, MAX_READY, MAX_ROW_KEYS, MAX_ROWS, RowKey};
 use collector_common::token::trigram_bit;
 
@@ -69,6 +70,13 @@ impl Rows {
     /// Rows, keys or cgroups that did not fit.
     pub fn overflow(&self) -> u64 {
         self.overflow
+    }
+
+    /// Files that were seen running as this program of the workload.
+    pub fn files_of(&self, workload: &Arc<str>, exe: &Arc<str>) -> impl Iterator<Item = ExeId> {
+        let keys = self.keys.get(&(workload.clone(), exe.clone()));
+        let files: BTreeSet<ExeId> = keys.into_iter().flatten().map(|key| key.exe).collect();
+        files.into_iter()
     }
 
     /// Rows in use.
@@ -165,8 +173,6 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use collector_common::ExeId;
-
     use super::*;
 
     fn key(cgroup: u64, ino: u64) -> RowKey {

@@ -182,6 +182,12 @@ pub struct Status {
     pub up_seconds: u64,
     /// Whether new connections can be denied.
     pub can_deny_network: bool,
+    /// Starting programs can be denied: the kernel asks LSM programs, which was proven.
+    #[serde(default)]
+    pub can_deny_programs: bool,
+    /// Changing files by path can be denied.
+    #[serde(default)]
+    pub can_deny_files: bool,
     /// Programs that are off, and why.
     pub off: Vec<String>,
     /// The ledger.

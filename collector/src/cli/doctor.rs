@@ -1,14 +1,7 @@
 //! `stockade doctor`
 
-use serde::Serialize;
-
 use super::{Common, Exit, table};
 use crate::loader::probe::{Item, Level, probe};
-
-#[derive(Serialize)]
-struct Report {
-    items: Vec<Item>,
-}
 
 /// Runs the command.
 ///
@@ -17,7 +10,7 @@ struct Report {
 /// When there is no answer, or nothing can be printed.
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let config = common.config()?;
-    let report = Report { items: probe(&config.kernel.bpffs) };
+    let report = probe(&config.kernel.bpffs);
     table::one(common.output, &report, |report| text(&report.items))?;
     let worst = report.items.iter().map(|item| item.level).max().unwrap_or(Level::Ok);
     Ok(if worst == Level::Ok { Exit::Fine } else { Exit::Attention })

@@ -21,11 +21,16 @@ pub fn text(status: &Status) -> String {
     let [learning, monitoring, enforcing] = status.workloads;
     let [low, medium, high] = status.findings;
     let [denying, shadow] = status.decisions;
-    let deny = if status.can_deny_network { "network yes" } else { "network NO" };
+    let network = if status.can_deny_network { "network yes" } else { "network NO" };
+    let rest = match (status.can_deny_programs, status.can_deny_files) {
+        (true, true) => "programs and files yes",
+        (true, false) => "programs yes, files no (`stockade doctor`)",
+        _ => "programs and files no (`stockade doctor`)",
+    };
     let clock =
         if status.clock_factor == 1.0 { String::new() } else { format!(", demo clock x{}", status.clock_factor) };
     let mut lines = vec![format!(
-        "stockade {} {}, up {}{clock}, can deny: {deny}, exec/file no (needs LSM programs)",
+        "stockade {} {}, up {}{clock}, can deny: {network}, {rest}",
         status.version,
         status.host,
         table::span(status.up_seconds),

@@ -12,6 +12,7 @@ mod offsets;
 mod pins;
 pub mod probe;
 mod selfcheck;
+pub mod sensitive;
 mod tell;
 
 use std::io;
@@ -114,6 +115,8 @@ pub struct KernelOptions {
     pub bulk_bytes: u32,
     /// Longest time that a window stays open.
     pub window_age: Duration,
+    /// Time after which a known use of a directory is told again.
+    pub file_again: Duration,
     /// Thread group whose calls are skipped: the agent's own.
     pub skip_tgid: u32,
     /// Only these programs, for benchmarks; `None` = all.
@@ -129,6 +132,7 @@ impl Default for KernelOptions {
             ctrl_bytes: 1 << 20,
             bulk_bytes: 8 << 20,
             window_age: Duration::from_secs(2),
+            file_again: Duration::from_secs(600),
             skip_tgid: std::process::id(),
             only: None,
         }
@@ -168,6 +172,7 @@ impl Kernel {
             ("SCOPE_LEVEL", scope.as_ref().map_or(0, |scope| scope.level)),
             ("SELF_TGID", u64::from(options.skip_tgid)),
             ("MAX_AGE_JIFFIES", jiffies(options.window_age)),
+            ("FILE_AGAIN_NS", options.file_again.as_nanos() as u64),
         ]);
         let pinned: Vec<(&str, PathBuf)> =
             pins.iter().flat_map(|pins| PINNED_MAPS.iter().map(|name| (*name, pins.map(name)))).collect();
@@ -189,7 +194,11 @@ impl Kernel {
             })
             .transpose()?;
         let attached = attach::attach_all(&mut ebpf, &btf, cgroup.as_ref(), pins.as_ref(), options.only);
-        Ok(Self { ebpf, attached, missing: offsets.missing, pins, scope: options.scope.clone(), took: began.elapsed() })
+        let scope = options.scope.clone();
+        let mut kernel = Self { ebpf, attached, missing: offsets.missing, pins, scope, took: Duration::ZERO };
+        kernel.name_sensitive_files()?;
+        kernel.took = began.elapsed();
+        Ok(kernel)
     }
 
     /// What works and what is off.

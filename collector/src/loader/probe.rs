@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use aya::programs::{LsmAttachType, ProgramType};
-use aya::sys::is_program_supported;
 use serde::Serialize;
 
-use super::{KERNEL_BTF, Kernel, KernelOptions, OBJECT, Pins, mount_of_cgroup2};
+use super::{Attached, Hook, KERNEL_BTF, Kernel, KernelOptions, OBJECT, Pins, mount_of_cgroup2};
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -35,6 +33,55 @@ pub struct Item {
     pub fix: String,
 }
 
+/// One program, for machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProgramState {
+    /// Name in the object.
+    pub program: &'static str,
+    /// Where it goes.
+    pub hook: Hook,
+    /// `on`, `off`, or `replaced`: off, but another program does the same.
+    pub state: &'static str,
+    /// Why it is off.
+    pub why: String,
+    /// What does not work without it.
+    pub lost: &'static str,
+}
+
+impl ProgramState {
+    fn of(attached: &Attached) -> Self {
+        let state = match (&attached.off, attached.replaced_by) {
+            (None, _) => "on",
+            (Some(_), Some(_)) => "replaced",
+            (Some(_), None) => "off",
+        };
+        let why = attached.off.as_deref().map(last_line).unwrap_or_default().to_owned();
+        Self { program: attached.row.program, hook: attached.row.hook, state, why, lost: attached.row.lost }
+    }
+}
+
+/// The doctor's report. Its form is stable: fields are added, never renamed, and `schema` says when that is not so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// 1.
+    pub schema: u32,
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture.
+    pub arch: &'static str,
+    /// What was looked at, for people.
+    pub items: Vec<Item>,
+    /// Every program and its hook.
+    pub programs: Vec<ProgramState>,
+}
+
+impl Report {
+    fn of(items: Vec<Item>, programs: Vec<ProgramState>) -> Self {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        Self { schema: 1, kernel, arch: std::env::consts::ARCH, items, programs }
+    }
+}
+
 fn ok(area: &str, text: impl Into<String>) -> Item {
     Item { level: Level::Ok, area: area.into(), text: text.into(), lost: String::new(), fix: String::new() }
 }
@@ -44,7 +91,7 @@ fn bad(level: Level, area: &str, text: impl Into<String>, lost: &str, fix: &str)
 }
 
 /// Looks at everything. Programs are loaded and attached for a moment, to an empty cgroup made for it.
-pub fn probe(bpffs: &Path) -> Vec<Item> {
+pub fn probe(bpffs: &Path) -> Report {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let release = read("/proc/sys/kernel/osrelease");
     let mut items = vec![ok("kernel", format!("Linux {release}, {}", std::env::consts::ARCH))];
@@ -56,7 +103,7 @@ pub fn probe(bpffs: &Path) -> Vec<Item> {
             "everything but replay",
             "cargo xtask bpf, then build again",
         ));
-        return items;
+        return Report::of(items, Vec::new());
     }
     if !rustix::process::geteuid().is_root() {
         items.push(bad(
@@ -66,7 +113,7 @@ pub fn probe(bpffs: &Path) -> Vec<Item> {
             "everything but replay",
             "sudo stockade doctor",
         ));
-        return items;
+        return Report::of(items, Vec::new());
     }
     items.push(if Path::new(KERNEL_BTF).exists() {
         ok("types", "the kernel shows its BTF")
@@ -90,24 +137,19 @@ pub fn probe(bpffs: &Path) -> Vec<Item> {
             "mount -t cgroup2 none /sys/fs/cgroup/unified",
         ),
     });
-    items.extend(programs(mount.as_deref()));
-    items.push(lsm());
+    let (found, programs) = programs(mount.as_deref());
+    items.extend(found);
     items.push(pins(bpffs));
-    items
+    Report::of(items, programs)
 }
 
 /// Loads and attaches every program to a cgroup of its own that holds no process.
-fn programs(mount: Option<&Path>) -> Vec<Item> {
-    let Some(mount) = mount else { return Vec::new() };
+fn programs(mount: Option<&Path>) -> (Vec<Item>, Vec<ProgramState>) {
+    let Some(mount) = mount else { return Default::default() };
     let scope = mount.join(format!("stockade-doctor-{}", std::process::id()));
     if let Err(error) = std::fs::create_dir(&scope) {
-        return vec![bad(
-            Level::Off,
-            "programs",
-            format!("cannot make {} to try them: {error}", scope.display()),
-            "this check",
-            "write access to the cgroup hierarchy",
-        )];
+        let text = format!("cannot make {} to try them: {error}", scope.display());
+        return (vec![bad(Level::Off, "programs", text, "this check", "write access to the cgroup hierarchy")], Vec::new());
     }
     let options = KernelOptions {
         scope: Some(scope.clone()),
@@ -116,52 +158,80 @@ fn programs(mount: Option<&Path>) -> Vec<Item> {
         ctrl_bytes: 64 << 10,
         ..KernelOptions::default()
     };
-    let items = match Kernel::load(&options) {
-        Err(error) => vec![bad(Level::Fail, "programs", error.to_string(), "everything but replay", "see the text")],
-        Ok(kernel) => {
-            let attached = kernel.attached();
-            let works = attached.iter().filter(|row| row.off.is_none()).count();
-            let summary =
-                format!("{works} of {} loaded and attached in {} ms", attached.len(), kernel.load_time().as_millis());
-            let mut items = vec![ok("programs", summary)];
-            items.extend(attached.iter().filter_map(|row| {
-                let why = row.off.as_deref()?.to_owned();
-                Some(bad(Level::Off, row.row.program, why, row.row.lost, "a kernel of 6.3 or newer, or report it"))
-            }));
-            items.extend(kernel.missing_fields().iter().map(|field| {
-                bad(
-                    Level::Off,
-                    "types",
-                    format!("the kernel has no {field}"),
-                    "that field stays unknown",
-                    "CONFIG_AUDIT=y for the login user",
-                )
-            }));
-            items.push(match kernel.self_check() {
-                Ok(text) => ok("self-check", text),
-                Err(text) => bad(
-                    Level::Fail,
-                    "self-check",
-                    text,
-                    "nothing may be enforced",
-                    "report it with this kernel's version",
-                ),
-            });
-            items
+    let found = match Kernel::load(&options) {
+        Err(error) => {
+            (vec![bad(Level::Fail, "programs", error.to_string(), "everything but replay", "see the text")], Vec::new())
+        }
+        Ok(mut kernel) => {
+            let proof = kernel.prove();
+            (loaded(&kernel, proof), kernel.attached().iter().map(ProgramState::of).collect())
         }
     };
     let _ = std::fs::remove_dir(&scope);
+    found
+}
+
+fn loaded(kernel: &Kernel, proof: Result<usize, String>) -> Vec<Item> {
+    let attached = kernel.attached();
+    let works = attached.iter().filter(|row| row.off.is_none()).count();
+    let took = kernel.load_time().as_millis();
+    let mut items = vec![ok("programs", format!("{works} of {} loaded and attached in {took} ms", attached.len()))];
+    for row in attached.iter().filter(|row| !matches!(row.row.hook, Hook::Lsm(_))) {
+        let Some(why) = &row.off else { continue };
+        items.push(match row.replaced_by {
+            Some(other) => ok(row.row.program, format!("not on this kernel; {other} does the same")),
+            None => bad(Level::Off, row.row.program, last_line(why), row.row.lost, remedy(row.row.hook)),
+        });
+    }
+    items.extend(lsm(attached, proof));
+    items.extend(kernel.missing_fields().iter().map(|field| {
+        let (lost, fix) = ("that field stays unknown", "CONFIG_AUDIT=y for the login user");
+        bad(Level::Off, "types", format!("the kernel has no {field}"), lost, fix)
+    }));
+    items.push(match kernel.self_check() {
+        Ok(text) => ok("self-check", text),
+        Err(text) => {
+            bad(Level::Fail, "self-check", text, "nothing may be enforced", "report it with this kernel's version")
+        }
+    });
     items
 }
 
-/// Only a trial load tells: the text in securityfs may name bpf where every load is refused.
-fn lsm() -> Item {
-    let lost = "denial of exec and file access (not part of this version; network denial is kept)";
-    let fix = "boot with bpf in lsm=, e.g. lsm=lockdown,capability,landlock,yama,apparmor,bpf";
-    match is_program_supported(ProgramType::Lsm(LsmAttachType::Mac)) {
-        Ok(true) => ok("LSM", "programs load; whether they are asked is for a later version to prove"),
-        Ok(false) => bad(Level::Off, "LSM", "this kernel loads no LSM programs", lost, fix),
-        Err(error) => bad(Level::Off, "LSM", format!("this kernel loads no LSM programs: {error}"), lost, fix),
+/// What the LSM programs are good for here: only the canary tells. The text in securityfs may name bpf where every load is
+/// refused, and a program may attach where nobody asks it.
+fn lsm(attached: &[Attached], proof: Result<usize, String>) -> Vec<Item> {
+    const FIX: &str = "boot with bpf in lsm=, e.g. lsm=lockdown,capability,landlock,yama,apparmor,bpf";
+    let rows = || attached.iter().filter(|row| matches!(row.row.hook, Hook::Lsm(_)));
+    match proof {
+        Err(why) => vec![bad(Level::Off, "LSM", why, LSM_LOST, FIX)],
+        Ok(0) => {
+            let why = rows().find_map(|row| row.off.as_deref()).map_or("nothing was proven", last_line);
+            vec![bad(Level::Off, "LSM", format!("none of its programs denies here: {why}"), LSM_LOST, FIX)]
+        }
+        Ok(proven) => {
+            let mut items = vec![ok("LSM", format!("{proven} operations of a child were denied: proven"))];
+            items.extend(rows().filter_map(|row| {
+                let why = last_line(row.off.as_deref()?);
+                Some(bad(Level::Off, row.row.program, why, row.row.lost, "a newer kernel, or report it"))
+            }));
+            items
+        }
+    }
+}
+
+const LSM_LOST: &str =
+    "denial of programs, of changing files, of container runtimes' sockets, of ptrace, modules and bpf; the network stays";
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or_default().trim_start_matches([':', ' '])
+}
+
+fn remedy(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Tracepoint("sock_send_length" | "sock_recv_length") => "a kernel of 6.3 or newer",
+        Hook::Function(_) => "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)",
+        Hook::Ingress | Hook::Egress | Hook::Cgroup(_) => "CONFIG_CGROUP_BPF=y and a cgroup v2 mount",
+        Hook::Tracepoint(_) | Hook::Lsm(_) => "report it with this kernel's version",
     }
 }
 

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap};
 use collector_common::ExeId;
+use collector_common::file::NAME;
 use collector_common::map::{Control, DestinationKey, LINEAGE_PROTECTED, Lineage, RowKey, SEEN_BITS};
 
 use super::canary::socket_id;
-use super::{Kernel, LoadError};
+use super::{Kernel, LoadError, sensitive};
 
 impl Kernel {
     /// Replaces the bitset of a row. The kernel only reads it, so a whole row can be written at once.
@@ -141,6 +142,21 @@ impl Kernel {
             let _ = hatches.remove(&socket);
         }
         Ok(bound.len())
+    }
+
+    /// Tells the names of sensitive files.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub(super) fn name_sensitive_files(&mut self) -> Result<(), LoadError> {
+        let map = self.ebpf.map_mut("sensitive_names").ok_or(LoadError::NoMap("sensitive_names"))?;
+        let mut named: HashMap<_, [u8; NAME], u8> =
+            HashMap::try_from(map).map_err(|_| LoadError::NoMap("sensitive_names"))?;
+        for (name, class) in sensitive::names() {
+            named.insert(name, class, 0).map_err(|_| LoadError::NoMap("sensitive_names"))?;
+        }
+        Ok(())
     }
 
     /// Sets the host-hardening switches (`deny::HARDEN_*`).

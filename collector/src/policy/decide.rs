@@ -43,9 +43,14 @@ impl Policy {
         {
             return self.attach(anchor, number);
         }
+        // Towards one destination only, programs are nobody's business.
+        let action = match target {
+            Target::TreeAddress { .. } => DecisionAction::Isolate,
+            _ => DecisionAction::Fence,
+        };
         let proposal = Proposal {
             target,
-            action: DecisionAction::Isolate,
+            action,
             shadow,
             allowed: gates(known.frozen(workload)),
             author: Author::Automatic,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Config;
 use super::mode::later;
 use super::protect::{Protected, Refusal};
-use crate::decision::{Author, Decision, DecisionAction, DecisionState, Destination, Target};
+use crate::decision::{Author, Decision, DecisionAction, DecisionState, Destination, FileId, Target};
 
 /// Decisions kept in memory; those that ended are dropped first, the store keeps all.
 const MAX_KEPT: usize = 4_096;
@@ -214,6 +214,13 @@ impl Decisions {
                 && matches!(decision.target, Target::Tree { cookie: target } if target == cookie || ancestors.contains(&target))
         };
         self.book.values().find(covers).map(|decision| decision.number)
+    }
+
+    /// Enters the programs that a fence lets through.
+    pub fn set_gates(&mut self, number: u64, files: &[FileId]) {
+        if let Some(decision) = self.book.get_mut(&number) {
+            decision.allowed_files = files.to_vec();
+        }
     }
 
     /// Undoes a decision. Never waits for anything.

@@ -8,7 +8,7 @@ use super::finding::Change;
 use super::mode::{Mode, ModeError, ModeRequest, ModeRow};
 use super::readiness::Readiness;
 use super::{DecisionChange, Entry, Outcome, Policy};
-use crate::decision::{Author, Decision};
+use crate::decision::{Author, Decision, FileId};
 
 impl Policy {
     /// Changes a workload's mode.
@@ -64,6 +64,11 @@ impl Policy {
             Booked::Extended(decision) => vec![Outcome::Decision(DecisionChange::Extended, decision)],
             Booked::Covered(_) => Vec::new(),
         })
+    }
+
+    /// Enters the programs that a fence lets through; known only where the decision is put into force.
+    pub fn set_gates(&mut self, number: u64, files: &[FileId]) {
+        self.decisions.set_gates(number, files);
     }
 
     /// Undoes a decision.
