@@ -7,6 +7,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -32,6 +33,8 @@ enum Chore {
     Run(run::Options),
     /// Set up and run every test; says what was skipped and why.
     Test,
+    /// The tests on other kernels, in guests.
+    Vm(vm::Options),
     /// Check dependency arrows, file sizes and where some names may stand.
     Tidy,
     /// A real broker on this machine.
@@ -57,6 +60,7 @@ fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
         Chore::Bpf => bpf::build(root).map(|object| println!("bpf      {}", object.display())),
         Chore::Run(options) => run::run(root, &options),
         Chore::Test => test::test(root),
+        Chore::Vm(options) => vm::vm(root, &options),
         Chore::Tidy => tidy::tidy(root),
         Chore::Kafka(command) => kafka::run(command),
         Chore::Bench(options) => bench::bench(root, &options),

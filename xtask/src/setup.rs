@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 
-use crate::{bpf, kafka, must, told};
+use crate::{bpf, kafka, must, told, vm};
 
 /// What to set up.
 #[derive(Args, Clone, Copy)]
@@ -25,8 +25,10 @@ pub struct Options {
 pub enum Purpose {
     /// Build and run: the BPF toolchain.
     Run,
-    /// The tests: also a real broker.
+    /// The tests: also a real broker, and guests.
     Test,
+    /// Guests with other kernels.
+    Vm,
 }
 
 /// Something that may be missing.
@@ -41,6 +43,13 @@ struct Need {
 
 fn runs(program: &str, arg: &str) -> bool {
     told(Command::new(program).arg(arg)).is_some()
+}
+
+impl Purpose {
+    /// Whether something that is needed for `of` is needed for this.
+    fn includes(self, of: Self) -> bool {
+        self == of || of == Self::Run || self == Self::Test
+    }
 }
 
 const NEEDS: &[Need] = &[
@@ -90,11 +99,19 @@ const NEEDS: &[Need] = &[
         purpose: Purpose::Test,
         present: || runs("java", "-version") && runs("mvn", "--version"),
     },
+    Need {
+        what: "QEMU, busybox, cpio, debootstrap (for guests with other kernels)",
+        packages: &["qemu-system-x86", "busybox-static", "cpio", "debootstrap", "e2fsprogs", "binutils"],
+        megabytes: 300,
+        seconds: 40,
+        purpose: Purpose::Vm,
+        present: || vm::missing().is_none() && runs("debootstrap", "--version") && runs("strip", "--version"),
+    },
 ];
 
 /// Sets up.
 pub fn setup(options: &Options) -> anyhow::Result<()> {
-    let wanted = |need: &&Need| options.purpose == Purpose::Test || need.purpose == Purpose::Run;
+    let wanted = |need: &&Need| options.purpose.includes(need.purpose);
     let missing: Vec<&Need> = NEEDS.iter().filter(wanted).filter(|need| !(need.present)()).collect();
     let linker = bpf::linker().is_none();
     let jars = options.purpose == Purpose::Test && !kafka::are_there();

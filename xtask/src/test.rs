@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use crate::setup::{Options, Purpose, setup};
-use crate::{bpf, cargo, kafka, must, tidy, told};
+use crate::{bpf, cargo, kafka, must, tidy, told, vm};
 
 /// Runs every test.
 pub fn test(root: &Path) -> anyhow::Result<()> {
@@ -63,6 +63,11 @@ pub fn test(root: &Path) -> anyhow::Result<()> {
     }
     if !status.success() {
         faults.push(format!("cargo test: {status}"));
+    }
+    println!();
+    match vm::missing() {
+        Some(why) => println!("skipped  other kernels: {why}"),
+        None => faults.extend(vm::gate(root).err().map(|error| format!("{error:#}"))),
     }
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }
 }

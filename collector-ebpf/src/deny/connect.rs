@@ -9,7 +9,7 @@ use collector_common::deny::{Action, Hook};
 use collector_common::map::LINEAGE_PROTECTED;
 use collector_common::stats::Program;
 
-use super::{Wish, begin, fill_keys, identify, is_idle, judge};
+use super::{Wish, begin, fill_keys, identify, is_idle, judge, judge_packet};
 use crate::control::control;
 use crate::{owner, packet, stats};
 
@@ -105,5 +105,5 @@ pub fn deny_egress(ctx: SkBuffContext) -> i32 {
         }
         None => stats.unattributed += 1,
     }
-    judge(control, stats, &mut search)
+    judge_packet(control, stats, &mut search)
 }

@@ -164,16 +164,31 @@ fn fill_keys(search: &mut Search, cookie: u64, root: u64, near: &[u64; ANCESTORS
 /// Asks trees, then cgroups, then what is denied to everybody, until an entry refuses; 1 = go on, 0 = refused.
 #[inline(always)]
 fn judge(control: &Control, stats: &mut Stats, search: &mut Search) -> i32 {
+    judge_by(control, stats, search, try_current_level)
+}
+
+/// The same for a packet: the cgroups are those of its socket. Kernels before 6.8 do not even let a program for packets name
+/// the helper that asks for the current process's.
+#[inline(always)]
+fn judge_packet(control: &Control, stats: &mut Stats, search: &mut Search) -> i32 {
+    judge_by(control, stats, search, try_packet_level)
+}
+
+#[inline(always)]
+fn judge_by(
+    control: &Control,
+    stats: &mut Stats,
+    search: &mut Search,
+    try_level: extern "C" fn(u32, *mut Search) -> i64,
+) -> i32 {
     let context = core::ptr::from_mut(search).cast::<c_void>();
     if control.active_tree != 0 && search.cookie != 0 {
         // SAFETY: the callback gets the index and this frame's search, which outlives the call.
         unsafe { bpf_loop(KEYS as u32, try_tree as *const () as *mut c_void, context, 0) };
     }
     if control.active_cgroup != 0 && !is_final(search) {
-        let callback =
-            if search.skb.is_null() { try_current_level as *const () } else { try_packet_level as *const () };
         // SAFETY: as above.
-        unsafe { bpf_loop(LEVELS, callback as *mut c_void, context, 0) };
+        unsafe { bpf_loop(LEVELS, try_level as *const () as *mut c_void, context, 0) };
     }
     if !is_final(search) {
         if is_of_files(search) {

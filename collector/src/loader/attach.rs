@@ -128,6 +128,8 @@ pub struct Attached {
     pub row: Row,
     /// Why it is off; `None` = it works.
     pub off: Option<String>,
+    /// Instructions that the verifier looked at; `None` when it is off or the kernel does not say.
+    pub instructions: Option<u32>,
     /// It is off, but this program does the same.
     pub replaced_by: Option<&'static str>,
 }
@@ -167,7 +169,9 @@ pub(super) fn attach_all(
                 if let Some(lacking) = lacking.filter(|_| off.is_none()) {
                     lacking.replaced_by = Some(row.program);
                 }
-                attached.push(Attached { row: *row, off, replaced_by: None });
+                let info = off.is_none().then(|| ebpf.program(row.program)?.info().ok()).flatten();
+                let instructions = info.and_then(|info| info.verified_instruction_count());
+                attached.push(Attached { row: *row, off, instructions, replaced_by: None });
             }
         }
     }

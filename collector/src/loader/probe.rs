@@ -46,6 +46,8 @@ pub struct ProgramState {
     pub why: String,
     /// What does not work without it.
     pub lost: &'static str,
+    /// Instructions that the verifier looked at.
+    pub instructions: Option<u32>,
 }
 
 impl ProgramState {
@@ -56,7 +58,14 @@ impl ProgramState {
             (Some(_), None) => "off",
         };
         let why = attached.off.as_deref().map(last_line).unwrap_or_default().to_owned();
-        Self { program: attached.row.program, hook: attached.row.hook, state, why, lost: attached.row.lost }
+        Self {
+            program: attached.row.program,
+            hook: attached.row.hook,
+            state,
+            why,
+            lost: attached.row.lost,
+            instructions: attached.instructions,
+        }
     }
 }
 

@@ -223,7 +223,7 @@ fn two_sensors_over_the_threshold_are_high_and_fence_the_subtree() {
     let outcomes = attack(&mut policy);
     let decision = &made(&outcomes)[0];
     assert_eq!(decision.target, Target::Tree { cookie: 30 });
-    assert_eq!(decision.action, DecisionAction::Isolate);
+    assert_eq!(decision.action, DecisionAction::Fence);
     assert!(!decision.shadow && decision.until.boot_ns == (101 + 600) * SECOND);
     let gate = Destination { net: "10.0.8.2/32".parse().unwrap(), ports: vec![(5432, 5432)] };
     assert_eq!(decision.allowed, [gate], "what the frozen baseline holds stays allowed");

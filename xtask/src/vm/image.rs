@@ -1,0 +1,102 @@
+//! The initramfs: busybox, the test binaries and `stockade`, the libraries that they need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::{bpf, cargo, must, told};
+
+/// Test targets of the collector that run on a kernel.
+const PREFIX: &str = "kernel";
+
+/// What was built for guests, by name.
+pub struct Binaries(BTreeMap<String, PathBuf>);
+
+impl Binaries {
+    /// Builds the kernel object, the tests and `stockade`.
+    pub fn build(root: &Path) -> anyhow::Result<Self> {
+        bpf::build(root)?;
+        let mut found = BTreeMap::new();
+        let commands: [&[&str]; 2] = [&["test", "--workspace", "--no-run"], &["build", "--workspace"]];
+        for arguments in commands {
+            let output = cargo(root)
+                .args(arguments)
+                .args(["--message-format=json-render-diagnostics", "-q"])
+                .stderr(Stdio::inherit())
+                .output()?;
+            if !output.status.success() {
+                bail!("cargo {} failed", arguments.join(" "));
+            }
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+                let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str())
+                else {
+                    continue;
+                };
+                let is_test = message["target"]["kind"][0] == "test" && name.starts_with(PREFIX);
+                let is_agent = message["target"]["kind"][0] == "bin" && name == "stockade" && arguments[0] == "build";
+                if is_test || is_agent {
+                    found.insert(name.to_owned(), PathBuf::from(path));
+                }
+            }
+        }
+        if !found.contains_key("stockade") {
+            bail!("cargo built no stockade");
+        }
+        Ok(Self(found))
+    }
+
+    /// Names of the tests.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX))
+    }
+
+    /// The agent.
+    pub fn agent(&self) -> anyhow::Result<&Path> {
+        self.0.get("stockade").map(PathBuf::as_path).context("stockade was not built")
+    }
+
+    /// Packs an initramfs with these binaries that runs `init`.
+    pub fn pack(&self, names: &[&str], init: &str, directory: &Path) -> anyhow::Result<PathBuf> {
+        let root = directory.join("root");
+        for part in ["bin", "dev", "etc", "lib64", "proc", "run", "sys", "t", "tmp", "usr/bin"] {
+            fs::create_dir_all(root.join(part))?;
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
+        let applets = told(Command::new("/bin/busybox").arg("--list")).context("busybox lists no applets")?;
+        for applet in applets.lines().filter(|applet| *applet != "busybox") {
+            symlink("busybox", root.join("bin").join(applet))?;
+        }
+        for name in names.iter().chain(&["stockade"]) {
+            let from = self.0.get(*name).with_context(|| format!("there is no test {name}; see --list"))?;
+            let to = root.join("t").join(name);
+            // Debug information would be most of the image.
+            must(Command::new("strip").arg("-g").arg("-o").arg(&to).arg(from))?;
+            for library in libraries(from)? {
+                let inside = root.join(library.strip_prefix("/").unwrap_or(&library));
+                fs::create_dir_all(inside.parent().unwrap_or(&root))?;
+                if !inside.exists() {
+                    fs::copy(&library, &inside)?;
+                }
+            }
+        }
+        fs::write(root.join("init"), init)?;
+        fs::set_permissions(root.join("init"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let packed = directory.join("initramfs");
+        let line = format!("find . | cpio -o -H newc --quiet | gzip -1 > {}", packed.display());
+        must(Command::new("sh").args(["-c", &line]).current_dir(&root))?;
+        fs::remove_dir_all(&root)?;
+        Ok(packed)
+    }
+}
+
+/// The shared libraries of a binary, its loader included.
+pub fn libraries(binary: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let text = told(Command::new("ldd").arg(binary)).with_context(|| format!("ldd {}", binary.display()))?;
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(text.lines().filter_map(path).collect())
+}

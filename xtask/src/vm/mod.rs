@@ -1,0 +1,113 @@
+//! `cargo xtask vm`: the tests on other kernels, in guests that QEMU emulates.
+//!
+//! ```text
+//! kernel (from apt, never installed) + initramfs (busybox, test binaries, their libraries) ─► guest ─► results ─► docs/kernels.md
+//! ```
+//!
+//! Only there may a test deny host-wide. Everything is emulated, so rates mean nothing; what works and what does not, does.
+
+mod guest;
+mod image;
+mod kernel;
+mod matrix;
+mod system;
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use guest::{Cell, Cgroups};
+use image::Binaries;
+use kernel::Kernel;
+
+/// Which kernels, tests and variants.
+#[derive(Args)]
+pub struct Options {
+    /// `6.1`, `6.12`, `newest`; all when none is given.
+    kernel: Option<String>,
+    /// A test binary such as `kernel_lsm`; all when none is given.
+    test: Option<String>,
+    /// Boot without bpf among the security modules.
+    #[arg(long)]
+    no_lsm: bool,
+    /// cgroup v1 controllers beside a v2 hierarchy at /sys/fs/cgroup/unified.
+    #[arg(long)]
+    hybrid: bool,
+    /// Run the whole matrix and write docs/kernels.md.
+    #[arg(long)]
+    bless: bool,
+    /// Show kernels and tests, run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Boot a Debian system with systemd, nginx, redis and sshd, and run the agent there on the whole host.
+    #[arg(long)]
+    system: bool,
+    /// Instead of tests, run this in the guest (`stockade` is there).
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Kernels that are asked for when none is named.
+const KERNELS: &[&str] = &["6.1", "6.12"];
+
+/// Runs what was asked for.
+pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
+    if options.list {
+        return list(root);
+    }
+    let names: Vec<&str> = options.kernel.as_deref().map_or_else(|| KERNELS.to_vec(), |name| vec![name]);
+    if options.system {
+        return names.iter().try_for_each(|name| system::run(root, &Kernel::get(name)?));
+    }
+    let binaries = Binaries::build(root)?;
+    if !options.command.is_empty() {
+        let cell = cell(names[0], options);
+        print!("{}", guest::run_command(&Kernel::get(names[0])?, &cell, &binaries, &options.command)?);
+        return Ok(());
+    }
+    if options.bless || (options.kernel.is_none() && !options.no_lsm && !options.hybrid) {
+        return matrix::run(root, &binaries, &names, options.test.as_deref(), options.bless);
+    }
+    let mut failed = 0;
+    for name in names {
+        let result = guest::run_tests(&Kernel::get(name)?, &cell(name, options), &binaries, options.test.as_deref())?;
+        failed += result.print();
+    }
+    if failed > 0 { bail!("{failed} tests failed in guests") } else { Ok(()) }
+}
+
+/// The part of the gate: two kernels, LSM on.
+pub fn gate(root: &Path) -> anyhow::Result<()> {
+    let binaries = Binaries::build(root)?;
+    let mut failed = 0;
+    for name in KERNELS {
+        let cell = Cell { kernel: (*name).to_owned(), lsm: true, cgroups: Cgroups::V2 };
+        failed += guest::run_tests(&Kernel::get(name)?, &cell, &binaries, None)?.print();
+    }
+    if failed > 0 { bail!("{failed} tests failed in guests") } else { Ok(()) }
+}
+
+/// Why guests cannot run here.
+pub fn missing() -> Option<String> {
+    let lacking = |(program, arg): &(&str, &str)| crate::told(std::process::Command::new(program).arg(arg)).is_none();
+    let programs = [("qemu-system-x86_64", "--version"), ("cpio", "--version"), ("apt-get", "--version")];
+    let program = programs.iter().find(|program| lacking(program)).map(|(program, _)| *program);
+    let program = program.or_else(|| (!Path::new("/bin/busybox").exists()).then_some("/bin/busybox"));
+    program.map(|program| format!("there is no {program}: `cargo xtask setup --for vm`"))
+}
+
+fn cell(kernel: &str, options: &Options) -> Cell {
+    let cgroups = if options.hybrid { Cgroups::Hybrid } else { Cgroups::V2 };
+    Cell { kernel: kernel.to_owned(), lsm: !options.no_lsm, cgroups }
+}
+
+fn list(root: &Path) -> anyhow::Result<()> {
+    for name in ["6.1", "6.12", "newest"] {
+        println!("kernel   {name}: {}", kernel::package(name).context("apt knows no such kernel")?);
+    }
+    for name in Binaries::build(root)?.names() {
+        println!("test     {name}");
+    }
+    Ok(())
+}
