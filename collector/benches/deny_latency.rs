@@ -155,6 +155,7 @@ fn decision(until_ns: u64) -> Decision {
         shadow: false,
         allowed: Vec::new(),
         allowed_files: Vec::new(),
+        contained: None,
         author: Author::Operator("bench".to_owned()),
         finding: None,
         reason: String::new(),

@@ -100,6 +100,12 @@ pub enum DecisionAction {
     Fence,
     /// Attaching to other processes, loading kernel modules, bpf(2).
     DenyTamper,
+    /// Containment: every process of a cgroup stops until the decision ends.
+    Freeze,
+    /// Containment: every process is killed; what is born of one that was missed may not connect or start anything.
+    Kill,
+    /// Containment: open TCP connections end now; new ones are not denied.
+    Cut,
 }
 
 impl DecisionAction {
@@ -112,6 +118,8 @@ impl DecisionAction {
             Self::DenyOpenWrite => &[Action::OpenWrite],
             Self::Fence => &[Action::Connect, Action::Egress, Action::Hatch, Action::Exec],
             Self::DenyTamper => &[Action::Tamper],
+            Self::Kill => &[Action::Connect, Action::Egress, Action::Hatch, Action::Exec],
+            Self::Freeze | Self::Cut => &[],
         }
     }
 
@@ -162,6 +170,9 @@ pub struct Decision {
     /// The fence: executables of the frozen baseline, which stay allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_files: Vec<FileId>,
+    /// What containment came to: what was killed, frozen or cut, and what could not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contained: Option<String>,
     /// On whose word.
     pub author: Author,
     /// Finding that caused it.

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod contain;
 pub mod decision;
 pub mod decode;
 pub mod demo;

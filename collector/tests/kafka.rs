@@ -124,6 +124,7 @@ fn decision(number: u64) -> Message {
         shadow: false,
         allowed: vec![],
         allowed_files: vec![],
+        contained: None,
         author: Author::Operator("alice".into()),
         finding: None,
         reason: "test".into(),

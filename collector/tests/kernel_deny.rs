@@ -76,6 +76,7 @@ fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
         shadow: false,
         allowed: Vec::new(),
         allowed_files: Vec::new(),
+        contained: None,
         author: Author::Operator("test".to_owned()),
         finding: None,
         reason: "test".to_owned(),
@@ -371,8 +372,11 @@ fn a_million_denied_connects_are_denied_and_told_rarely() {
     let (watch, mut enforcer) = guard("million");
     let target = Target::Address { to: to("127.0.0.5/32", &[]) };
     enforcer.apply(&[decision(1, target, later(120_000))], boot_now()).expect("applied");
+    // Emulated, a million would take minutes.
+    let times = if std::env::var_os("STOCKADE_GUEST").is_some() { 100_000 } else { 1_000_000 };
+    let started = boot_now();
     let hammer =
-        child(&watch.cgroup, &["hammer", "127.0.0.5:9", "1000000"]).stdout(Stdio::piped()).spawn().expect("a child");
+        child(&watch.cgroup, &["hammer", "127.0.0.5:9", &times.to_string()]).stdout(Stdio::piped()).spawn().expect("a child");
     sleep(Duration::from_millis(100));
     // Something else happens meanwhile, and is told at once.
     let began = boot_now();
@@ -380,16 +384,17 @@ fn a_million_denied_connects_are_denied_and_told_rarely() {
     watch.wait_for("exec meanwhile", |record| matches!(record, Record::Exec(exec) if exec.header.boot_ns > began));
     assert!(boot_now() - began < 1_000 * MS, "the alert was not late");
     let output = hammer.wait_with_output().expect("its end");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "1000000", "every single one was denied");
+    let took_s = (boot_now() - started) / (1_000 * MS);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), times.to_string(), "every single one was denied");
     let hits = enforcer.hits().expect("hits");
-    assert_eq!(hits.get(&1), Some(&1_000_000));
+    assert_eq!(hits.get(&1), Some(&times));
     let outcome = watch.finish();
     let told: Vec<_> = outcome
         .records
         .iter()
         .filter_map(|(_, record)| if let Record::Deny(deny) = record { Some(deny) } else { None })
         .collect();
-    assert!((1..=20).contains(&told.len()), "{} records", told.len());
+    assert!((1..=took_s as usize + 2).contains(&told.len()), "{} records in {took_s} s", told.len());
 }
 
 fn a_protected_process_is_never_denied() {

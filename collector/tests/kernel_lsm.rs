@@ -157,6 +157,7 @@ fn decision(target: Target, action: DecisionAction) -> Decision {
         shadow: false,
         allowed: Vec::new(),
         allowed_files: Vec::new(),
+        contained: None,
         author: Author::Operator("test".to_owned()),
         finding: None,
         reason: "test".to_owned(),

@@ -18,6 +18,7 @@ use super::inbox::Lane;
 use super::rows::{Change as RowChange, Normal, Rows};
 use crate::api::protocol::WatchItem;
 use crate::config::Config;
+use crate::decision::Target;
 use crate::decode::{Record, decode};
 use crate::enforce::Enforcer;
 use crate::enrich::clock::boot_now;
@@ -224,7 +225,19 @@ impl Judge {
                     DecisionChange::Extended | DecisionChange::Hit => Change::Updated,
                     DecisionChange::Ended => Change::Closed,
                 };
-                self.fanout.send(&Message::Decision(change, Arc::new(decision.clone())));
+                if let (Change::Created, Target::Tree { cookie }) = (change, &decision.target)
+                    && let Err(error) = self.kernel.reach_deep(*cookie)
+                {
+                    tracing::error!(%error, "a decision may not reach members more than eight generations away");
+                }
+                match change {
+                    Change::Created => self.contain(decision, at),
+                    Change::Closed => self.uncontain(decision),
+                    Change::Updated => (),
+                }
+                // As it is now: with what containment came to.
+                let now = self.chain.policy.decisions().get(decision.number).unwrap_or(decision).clone();
+                self.fanout.send(&Message::Decision(change, Arc::new(now)));
             }
             Outcome::Mode(row) => {
                 let note = Note::Mode { workload: row.workload.to_string(), mode: row.mode };

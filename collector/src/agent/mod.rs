@@ -8,6 +8,7 @@
 
 mod answers;
 pub mod chain;
+mod containment;
 mod gates;
 pub mod inbox;
 mod judge;
@@ -34,6 +35,7 @@ use judge::{Judge, TICK, Taken};
 use crate::api::protocol::{ApiError, ErrorCode, Request, WatchItem};
 use crate::api::server::{Backend, Caller, serve};
 use crate::config::{Config, OnExit};
+use crate::contain::freeze;
 use crate::enforce::{Enforcer, KernelEnforcer, KernelMaps, NoEnforcer};
 use crate::enrich::Enricher;
 use crate::enrich::clock::{Clock, boot_now};
@@ -147,6 +149,7 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     judge.keep_snapshot();
     if on_exit == OnExit::Release {
         judge.enforcer.disarm()?;
+        freeze::thaw_all_but(&mount_of_cgroup2().unwrap_or_default(), &[]);
     }
     let at = judge.now();
     let nothing_denied = on_exit == OnExit::Release || judge.chain.policy.live(at).is_empty();
@@ -253,6 +256,12 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
     // Decisions that are still in force are put back: an agent that was killed left them in the kernel, but not in us.
     let live = judge.chain.policy.live(at);
     judge.enforcer.apply(&live, at.boot_ns)?;
+    // What an earlier agent froze and nobody decided to keep frozen goes on.
+    let kept: Vec<u64> = live.iter().map(|decision| decision.number).collect();
+    let thawed = freeze::thaw_all_but(&mount_of_cgroup2().unwrap_or_default(), &kept);
+    if thawed > 0 {
+        tracing::warn!(thawed, "cgroups that an earlier agent froze were thawed: their decisions are over");
+    }
     Ok(judge)
 }
 

@@ -34,7 +34,7 @@ pub enum Command {
 /// A new decision.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("whom").required(true).multiple(true).args(["tree", "cgroup", "to", "exe"]))]
-#[command(group = clap::ArgGroup::new("what").args(["connect_only", "exec", "open_write", "tamper"]))]
+#[command(group = clap::ArgGroup::new("what").args(["connect_only", "exec", "open_write", "tamper", "freeze", "kill", "cut"]))]
 pub struct Add {
     /// A process and all its descendants, by pid.
     #[arg(long, value_name = "PID")]
@@ -63,7 +63,16 @@ pub struct Add {
     /// Attaching to other processes, kernel modules, bpf(2). Needs LSM.
     #[arg(long)]
     tamper: bool,
-    /// Only count what would be denied.
+    /// Contain: freeze every process of --cgroup until the decision ends.
+    #[arg(long)]
+    freeze: bool,
+    /// Contain: kill every process of the tree or cgroup. Cannot be undone.
+    #[arg(long)]
+    kill: bool,
+    /// Contain: end open TCP connections now; new ones are not denied.
+    #[arg(long)]
+    cut: bool,
+    /// Only count what would be denied; say what containment would hit.
     #[arg(long)]
     dry_run: bool,
     /// For how long: `90s`, `10m`, `4h`, `2d`.
@@ -115,7 +124,10 @@ fn list(common: &Common, decisions: &[Decision]) -> anyhow::Result<()> {
                 Author::Automatic => "automatic".to_owned(),
                 Author::Operator(name) => name.clone(),
             },
-            decision.reason.clone(),
+            match &decision.contained {
+                Some(contained) => format!("{} ({contained})", decision.reason),
+                None => decision.reason.clone(),
+            },
         ]
     })
 }
@@ -147,6 +159,9 @@ fn action(add: &Add) -> DecisionAction {
         Add { exec: true, .. } | Add { exe: Some(_), .. } => DecisionAction::DenyExec,
         Add { open_write: true, .. } => DecisionAction::DenyOpenWrite,
         Add { tamper: true, .. } => DecisionAction::DenyTamper,
+        Add { freeze: true, .. } => DecisionAction::Freeze,
+        Add { kill: true, .. } => DecisionAction::Kill,
+        Add { cut: true, .. } => DecisionAction::Cut,
         _ => DecisionAction::Isolate,
     }
 }

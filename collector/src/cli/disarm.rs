@@ -10,8 +10,9 @@ use super::{Common, Exit, table};
 use crate::api::client::{Client, ClientError};
 use crate::api::protocol::{ErrorCode, Request};
 use crate::config::Config;
+use crate::contain::freeze;
 use crate::enforce::disarm_pinned;
-use crate::loader::Pins;
+use crate::loader::{Pins, mount_of_cgroup2};
 
 /// How long a running agent may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -42,7 +43,8 @@ fn without_agent(config: &Config) -> anyhow::Result<Exit> {
             return Err(anyhow::Error::new(error).context(what));
         }
         _ => {
-            table::say("no agent runs and nothing is pinned: nothing is denied")?;
+            let frozen = thawed();
+            table::say(&format!("no agent runs and nothing is pinned: nothing is denied{frozen}"))?;
             return Ok(Exit::Fine);
         }
     }
@@ -50,8 +52,9 @@ fn without_agent(config: &Config) -> anyhow::Result<Exit> {
     // Whatever the maps said, without links nothing is asked.
     let (links, maps) = pins.remove_all()?;
     let entries = disarmed.map_or(0, |disarmed| disarmed.total());
+    let frozen = thawed();
     table::say(&format!(
-        "disarmed without an agent: {entries} entries removed, {links} programs detached, {maps} maps released"
+        "disarmed without an agent: {entries} entries removed, {links} programs detached, {maps} maps released{frozen}"
     ))?;
     Ok(Exit::Fine)
 }
@@ -60,11 +63,20 @@ fn without_agent(config: &Config) -> anyhow::Result<Exit> {
 fn past_the_agent(config: &Config, why: &ClientError) -> anyhow::Result<Exit> {
     let disarmed = disarm_pinned(&config.kernel.bpffs)
         .with_context(|| format!("{why}; and what is pinned cannot be cleared without it"))?;
+    let frozen = thawed();
     table::say(&format!(
-        "disarmed past the agent: {} entries removed. {why}. It may deny anew when it goes on: end it, then disarm again",
+        "disarmed past the agent: {} entries removed{frozen}. {why}. It may deny anew when it goes on: end it, then disarm again",
         disarmed.total()
     ))?;
     Ok(Exit::Attention)
+}
+
+/// Thaws what an agent froze: the marks are on the cgroups themselves.
+fn thawed() -> String {
+    match freeze::thaw_all_but(&mount_of_cgroup2().unwrap_or_default(), &[]) {
+        0 => String::new(),
+        count => format!(", {count} cgroups thawed"),
+    }
 }
 
 fn is_about_the_caller(error: &ClientError) -> bool {

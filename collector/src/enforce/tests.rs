@@ -19,6 +19,7 @@ fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
         shadow: false,
         allowed: Vec::new(),
         allowed_files: Vec::new(),
+        contained: None,
         author: Author::Operator("test".to_owned()),
         finding: None,
         reason: String::new(),

@@ -14,6 +14,7 @@ pub mod probe;
 mod selfcheck;
 pub mod sensitive;
 mod tell;
+mod tree;
 
 use std::io;
 use std::os::fd::AsFd;

@@ -73,6 +73,14 @@ pub enum DecisionError {
     /// Too many.
     #[error("{0} automatic decisions are live already (policy.max_automatic): no further one is made by itself")]
     TooMany(usize),
+    /// Only a cgroup can be frozen.
+    #[error(
+        "only a cgroup is frozen: a tree would have to be stopped by a signal, which it can undo; use --cgroup, or --kill, or isolate it"
+    )]
+    FreezeTree,
+    /// An address has no processes.
+    #[error("an address or a program has no processes to kill and no connections to cut: name a --tree or a --cgroup")]
+    NoProcesses,
     /// A reason is part of the audit.
     #[error("say why: the reason is written to the audit")]
     NoReason,
@@ -133,6 +141,7 @@ impl Decisions {
             return Err(DecisionError::Deadline { asked_s, max_s: config.max_ttl_seconds });
         }
         protected.check(&proposal.target)?;
+        check_containment(proposal.action, &proposal.target)?;
         let automatic = proposal.author == Author::Automatic;
         if automatic {
             self.check_automatic(&proposal, config, at)?;
@@ -149,6 +158,7 @@ impl Decisions {
             shadow: proposal.shadow,
             allowed: proposal.allowed,
             allowed_files: Vec::new(),
+            contained: None,
             author: proposal.author,
             finding: proposal.finding,
             reason: proposal.reason,
@@ -214,6 +224,13 @@ impl Decisions {
                 && matches!(decision.target, Target::Tree { cookie: target } if target == cookie || ancestors.contains(&target))
         };
         self.book.values().find(covers).map(|decision| decision.number)
+    }
+
+    /// Enters what containment came to.
+    pub fn set_contained(&mut self, number: u64, text: &str) {
+        if let Some(decision) = self.book.get_mut(&number) {
+            decision.contained = Some(text.to_owned());
+        }
     }
 
     /// Enters the programs that a fence lets through.
@@ -310,6 +327,17 @@ impl Decisions {
                 None => break,
             };
         }
+    }
+}
+
+/// Containment acts on processes, so its target has to have some.
+fn check_containment(action: DecisionAction, target: &Target) -> Result<(), DecisionError> {
+    match (action, target) {
+        (DecisionAction::Freeze | DecisionAction::Kill | DecisionAction::Cut, Target::Cgroup { .. }) => Ok(()),
+        (DecisionAction::Kill | DecisionAction::Cut, Target::Tree { .. }) => Ok(()),
+        (DecisionAction::Freeze, Target::Tree { .. }) => Err(DecisionError::FreezeTree),
+        (DecisionAction::Freeze | DecisionAction::Kill | DecisionAction::Cut, _) => Err(DecisionError::NoProcesses),
+        _ => Ok(()),
     }
 }
 

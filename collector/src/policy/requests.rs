@@ -66,6 +66,11 @@ impl Policy {
         })
     }
 
+    /// Enters what containment came to.
+    pub fn set_contained(&mut self, number: u64, text: &str) {
+        self.decisions.set_contained(number, text);
+    }
+
     /// Enters the programs that a fence lets through; known only where the decision is put into force.
     pub fn set_gates(&mut self, number: u64, files: &[FileId]) {
         self.decisions.set_gates(number, files);

@@ -329,6 +329,9 @@ fn countermeasure(action: DecisionAction) -> (&'static str, &'static str) {
         DecisionAction::DenyExec => ("D3-EDL", "Executable Denylisting"),
         DecisionAction::DenyOpenWrite => ("D3-LFP", "Local File Permissions"),
         DecisionAction::DenyTamper => ("D3-SCF", "System Call Filtering"),
+        DecisionAction::Freeze => ("D3-PS", "Process Suspension"),
+        DecisionAction::Kill => ("D3-PT", "Process Termination"),
+        DecisionAction::Cut => ("D3-ST", "Session Termination"),
     }
 }
 
@@ -342,6 +345,9 @@ fn decision_message(change: Change, decision: &Decision) -> String {
         (_, DecisionAction::DenyExec, _) => "deny exec",
         (_, DecisionAction::DenyOpenWrite, _) => "deny open-for-write",
         (_, DecisionAction::DenyTamper, _) => "deny ptrace, modules and bpf",
+        (_, DecisionAction::Freeze, _) => "contain by freezing",
+        (_, DecisionAction::Kill, _) => "contain by killing",
+        (_, DecisionAction::Cut, _) => "contain by cutting connections of",
     };
     let target = match &decision.target {
         Target::Tree { cookie } => format!("process tree {cookie}"),

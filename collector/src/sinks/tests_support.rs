@@ -104,6 +104,7 @@ pub fn decision() -> Arc<Decision> {
         shadow: false,
         allowed: vec![],
         allowed_files: vec![],
+        contained: None,
         author: Author::Automatic,
         finding: Some(finding().id),
         reason: "never-seen destination".into(),
