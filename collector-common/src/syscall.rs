@@ -146,7 +146,10 @@ pub const TOLD_ELSEWHERE: u8 = 1 << 7;
 pub const fn traits() -> [u8; 1024] {
     use crate::token::x86_64::*;
     const ARGUMENT: &[u16] =
-        &[OPEN, OPENAT, CREAT, MMAP, MPROTECT, SOCKET, DUP2, DUP3, UNSHARE, SETUID, SETREUID, SETRESUID];
+        &[
+            OPEN, OPENAT, CREAT, MMAP, MPROTECT, PKEY_MPROTECT, SOCKET, DUP, DUP2, DUP3, FCNTL, UNSHARE, SETNS, SETUID,
+            SETREUID, SETRESUID, SETFSUID, PTRACE, BPF, PRCTL,
+        ];
     const READ_FAMILY: &[u16] =
         &[READ, PREAD64, READV, PREADV, PREADV2, RECVFROM, RECVMSG, SENDFILE, SPLICE, COPY_FILE_RANGE];
     const WRITE_FAMILY: &[u16] =
@@ -163,10 +166,14 @@ pub const fn traits() -> [u8; 1024] {
         IO_URING_SETUP,
         MPROTECT,
         MMAP,
+        PKEY_MPROTECT,
         UNSHARE,
+        DUP,
         DUP2,
         DUP3,
+        FCNTL,
         SOCKET,
+        crate::token::OTHER,
     ];
     const ELSEWHERE: &[u16] = &[CLONE, FORK, VFORK, CLONE3, EXECVE, EXECVEAT];
     let mut table = classes();
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn the_table_knows_every_trigger() {
         let table = traits();
-        for number in 0..1023u16 {
+        for number in 0..1024u16 {
             let may = (0..8).any(|class| token::is_trigger(number, class));
             assert_eq!(table[number as usize] & MAY_TRIGGER != 0, may, "call {number}");
         }

@@ -7,6 +7,9 @@ pub const NUMBER: u16 = 0x03ff;
 /// Number that stands for any call above 1022 or of a foreign ABI.
 pub const OTHER: u16 = 0x03ff;
 
+/// Numbers from here on are io_uring operations: `URING + opcode` (include/uapi/linux/io_uring.h, `enum io_uring_op`).
+pub const URING: u16 = 512;
+
 /// How a call ended.
 #[repr(u16)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,8 +109,22 @@ pub mod arg {
     pub const CLONE_VFORK: u16 = 3;
     /// clone, unshare: at least one new namespace.
     pub const CLONE_NAMESPACE: u16 = 4;
-    /// setuid, setresuid, setreuid: to root.
+    /// setuid, setresuid, setreuid, setfsuid: to root.
     pub const TO_ROOT: u16 = 1;
+    /// ptrace: asks to be traced.
+    pub const PTRACE_ME: u16 = 1;
+    /// ptrace: attaches to another process.
+    pub const PTRACE_ATTACH: u16 = 2;
+    /// ptrace: writes memory or registers.
+    pub const PTRACE_WRITE: u16 = 3;
+    /// bpf: creates a map.
+    pub const BPF_MAP: u16 = 1;
+    /// bpf: loads a program.
+    pub const BPF_PROGRAM: u16 = 2;
+    /// prctl: confines itself (seccomp, no new privileges).
+    pub const PRCTL_CONFINE: u16 = 1;
+    /// [`super::OTHER`]: a 32-bit or x32 call in a 64-bit program.
+    pub const FOREIGN_IN_NATIVE: u16 = 1;
 }
 
 /// x86-64 numbers that the kernel programs and the features treat by name (arch/x86/entry/syscalls/syscall_64.tbl).
@@ -122,6 +139,7 @@ pub mod x86_64 {
     pub const PWRITE64: u16 = 18;
     pub const READV: u16 = 19;
     pub const WRITEV: u16 = 20;
+    pub const DUP: u16 = 32;
     pub const DUP2: u16 = 33;
     pub const SENDFILE: u16 = 40;
     pub const SOCKET: u16 = 41;
@@ -134,15 +152,20 @@ pub mod x86_64 {
     pub const FORK: u16 = 57;
     pub const VFORK: u16 = 58;
     pub const EXECVE: u16 = 59;
+    pub const EXIT: u16 = 60;
+    pub const FCNTL: u16 = 72;
     pub const CREAT: u16 = 85;
     pub const PTRACE: u16 = 101;
     pub const SETUID: u16 = 105;
     pub const SETREUID: u16 = 113;
     pub const SETRESUID: u16 = 117;
+    pub const SETFSUID: u16 = 122;
+    pub const PRCTL: u16 = 157;
     pub const INIT_MODULE: u16 = 175;
     pub const RESTART_SYSCALL: u16 = 219;
     pub const FUTEX: u16 = 202;
     pub const CLOCK_GETTIME: u16 = 228;
+    pub const EXIT_GROUP: u16 = 231;
     pub const OPENAT: u16 = 257;
     pub const UNSHARE: u16 = 272;
     pub const SPLICE: u16 = 275;
@@ -158,6 +181,7 @@ pub mod x86_64 {
     pub const COPY_FILE_RANGE: u16 = 326;
     pub const PREADV2: u16 = 327;
     pub const PWRITEV2: u16 = 328;
+    pub const PKEY_MPROTECT: u16 = 329;
     pub const IO_URING_SETUP: u16 = 425;
     pub const CLONE3: u16 = 435;
     pub const OPENAT2: u16 = 437;
@@ -170,9 +194,10 @@ pub const fn is_trigger(number: u16, class: u16) -> bool {
     match number {
         PTRACE | MEMFD_CREATE | EXECVEAT | PROCESS_VM_WRITEV | SETNS | INIT_MODULE | FINIT_MODULE | BPF
         | IO_URING_SETUP => true,
-        MPROTECT | MMAP => class == arg::MEM_WRITE_EXEC,
+        OTHER => class == arg::FOREIGN_IN_NATIVE,
+        MPROTECT | MMAP | PKEY_MPROTECT => class == arg::MEM_WRITE_EXEC,
         UNSHARE => class == arg::CLONE_NAMESPACE,
-        DUP2 | DUP3 => class == arg::DUP_STDIO,
+        DUP | DUP2 | DUP3 | FCNTL => class == arg::DUP_STDIO,
         SOCKET => class == arg::SOCK_RAW || class == arg::SOCK_PACKET,
         _ => false,
     }

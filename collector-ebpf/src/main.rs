@@ -3,6 +3,7 @@
 //! ```text
 //! process  task_newtask · sched_process_exec · sched_process_exit   lineage at birth, exec records      ─► ctrl
 //! syscall  sys_exit                                                 windows of 128 calls                ─► bulk (early: ctrl)
+//! uring    io_uring_submit_req                                      operations as calls of the submitter
 //! file     sys_exit of open · security_inode_unlink · _rename       first-seen directories, rates      ─► bulk (sensitive: ctrl)
 //! owner    sock_create · sock_send_length · sock_recv_length        who uses which socket
 //! flow     cgroup_skb · inet_sock_set_state · sock_release          traffic per socket                  ─► bulk (novel: ctrl)
@@ -12,6 +13,7 @@
 #![no_std]
 #![no_main]
 
+mod argument;
 mod control;
 mod deny;
 mod empty;
@@ -28,6 +30,7 @@ mod scope;
 mod stats;
 mod syscall;
 mod task;
+mod uring;
 
 #[cfg(not(test))]
 #[panic_handler]

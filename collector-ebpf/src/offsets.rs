@@ -39,6 +39,10 @@ offsets! {
     OFF_TASK_FILES,
     /// task_struct.thread_info.status
     OFF_TASK_STATUS,
+    /// task_struct.thread_info.flags
+    OFF_TASK_TI_FLAGS,
+    /// io_kiocb.opcode
+    OFF_URING_OPCODE,
     /// task_struct.loginuid; 0 = the kernel has no audit.
     OFF_TASK_LOGINUID,
     /// mm_struct.exe_file

@@ -280,6 +280,11 @@ fn ended(task: Task) {
         stats.skipped += 1;
         return;
     }
+    // exit and exit_group do not return: sys_exit never sees them. Who was killed made no such call.
+    let call = task.call_in_progress();
+    if call == nr::EXIT as i64 || call == nr::EXIT_GROUP as i64 {
+        syscall::synthesise(task, call as u16, arg::PLAIN);
+    }
     if let (Some(thread), Some(calls)) = (syscall::thread_of(task, 0), stats::of(Program::Syscall)) {
         syscall::close(thread, calls, Why::Exit);
         if thread.window.n != 0 {

@@ -25,7 +25,7 @@ use crate::maps::{ROWS, SEEN, THREADS};
 use crate::offsets::{MAX_AGE_JIFFIES, value};
 use crate::rings::{BULK, CTRL, NO_WAKEUP, WAKEUP};
 use crate::task::Task;
-use crate::{file, scope, stats};
+use crate::{argument, file, scope, stats};
 
 /// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
 const CREATE: u64 = 1;
@@ -127,8 +127,13 @@ pub fn thread_of(task: Task, flags: u64) -> Option<&'static mut Thread> {
 fn take_apart(task: Task, number: i64, traits: u8, result: i64, arguments: [u64; 3]) -> Call {
     let foreign = number & X32 != 0 || number >= OTHER as i64 || task.in_compat_call();
     let number = if foreign { OTHER } else { number as u16 & token::NUMBER };
-    let [first, second, third] = arguments;
-    let class = if traits & HAS_ARGUMENT_CLASS != 0 && !foreign { class_of(number, first, second, third) } else { 0 };
+    let class = if foreign {
+        if task.is_32_bit() { arg::PLAIN } else { arg::FOREIGN_IN_NATIVE }
+    } else if traits & HAS_ARGUMENT_CLASS != 0 {
+        argument::class_of(number, result, arguments)
+    } else {
+        arg::PLAIN
+    };
     if result < 0 && result >= -4095 {
         return Call { token: token::token(number, token::outcome_of(-result as u32), class), read: 0, written: 0 };
     }
@@ -136,52 +141,6 @@ fn take_apart(task: Task, number: i64, traits: u8, result: i64, arguments: [u64;
     let read = if traits & READS != 0 { bytes } else { 0 };
     let written = if traits & WRITES != 0 { bytes } else { 0 };
     Call { token: token::token(number, Outcome::Ok, class), read, written }
-}
-
-#[inline(always)]
-fn class_of(number: u16, first: u64, second: u64, third: u64) -> u16 {
-    match number {
-        nr::OPEN => open_class(second),
-        nr::OPENAT => open_class(third),
-        nr::CREAT => arg::OPEN_CREATE,
-        nr::MMAP | nr::MPROTECT => match third & 6 {
-            6 => arg::MEM_WRITE_EXEC,
-            4 => arg::MEM_EXEC,
-            _ => arg::PLAIN,
-        },
-        nr::SOCKET => socket_class(first, second),
-        nr::DUP2 | nr::DUP3 if second <= 2 && first != second => arg::DUP_STDIO,
-        // CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
-        nr::UNSHARE if first & 0x7e02_0080 != 0 => arg::CLONE_NAMESPACE,
-        nr::SETUID if first == 0 => arg::TO_ROOT,
-        nr::SETREUID | nr::SETRESUID if second == 0 => arg::TO_ROOT,
-        _ => arg::PLAIN,
-    }
-}
-
-#[inline(always)]
-fn open_class(flags: u64) -> u16 {
-    // O_CREAT | O_TRUNC, O_ACCMODE.
-    if flags & 0o1100 != 0 {
-        arg::OPEN_CREATE
-    } else if flags & 3 != 0 {
-        arg::OPEN_WRITE
-    } else {
-        arg::OPEN_READ
-    }
-}
-
-#[inline(always)]
-fn socket_class(family: u64, kind: u64) -> u16 {
-    match (family as u32, kind as u32 & 0xf) {
-        (1, _) => arg::SOCK_UNIX,
-        (2 | 10, 1) => arg::SOCK_STREAM,
-        (2 | 10, 2) => arg::SOCK_DGRAM,
-        (2 | 10, 3) => arg::SOCK_RAW,
-        (17, _) => arg::SOCK_PACKET,
-        (16, _) => arg::SOCK_NETLINK,
-        _ => arg::SOCK_OTHER,
-    }
 }
 
 /// Adds a call that another program saw: clone at task_newtask, execve at sched_process_exec.

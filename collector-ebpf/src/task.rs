@@ -2,11 +2,14 @@
 
 use aya_ebpf::bindings::task_struct;
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_task_pt_regs};
 use collector_common::{ExeId, cookie_of};
 
 use crate::file_id;
 use crate::offsets::*;
+
+/// `pt_regs.orig_ax` in words (arch/x86/include/asm/ptrace.h).
+const ORIG_AX: usize = 15;
 
 /// A task that the verifier knows to be one.
 #[derive(Clone, Copy)]
@@ -56,6 +59,23 @@ impl Task {
     pub fn in_compat_call(self) -> bool {
         // SAFETY: a task_struct.
         unsafe { field::<u32>(self.0, &OFF_TASK_STATUS) & 2 != 0 }
+    }
+
+    /// Whether the program is a 32-bit one (x86: TIF_ADDR32), for which 32-bit calls are normal.
+    #[inline(always)]
+    pub fn is_32_bit(self) -> bool {
+        // SAFETY: a task_struct.
+        unsafe { field::<u64>(self.0, &OFF_TASK_TI_FLAGS) >> 29 & 1 != 0 }
+    }
+
+    /// The call that a task is in, by its number: for calls that never return.
+    #[inline(always)]
+    pub fn call_in_progress(self) -> i64 {
+        // SAFETY: the helper takes any task and returns its saved registers, which the verifier knows.
+        unsafe {
+            let words = bpf_task_pt_regs(self.raw()) as *const u64;
+            core::ptr::read_volatile(words.add(ORIG_AX)) as i64
+        }
     }
 
     /// The address space; null for kernel threads.

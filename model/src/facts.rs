@@ -171,11 +171,17 @@ fn protocol_name(protocol: u8) -> &'static str {
 fn class_name(number: u16, class: u16) -> &'static str {
     use token::{arg, x86_64 as nr};
     match (number, class) {
-        (nr::MMAP | nr::MPROTECT, arg::MEM_WRITE_EXEC) => " writable and executable",
-        (nr::DUP2 | nr::DUP3, arg::DUP_STDIO) => " onto 0-2",
+        (nr::MMAP | nr::MPROTECT | nr::PKEY_MPROTECT, arg::MEM_WRITE_EXEC) => " writable and executable",
+        (nr::DUP | nr::DUP2 | nr::DUP3 | nr::FCNTL, arg::DUP_STDIO) => " onto 0-2",
+        (nr::PTRACE, arg::PTRACE_ME) => " of itself",
+        (nr::PTRACE, arg::PTRACE_ATTACH) => " attaching",
+        (nr::PTRACE, arg::PTRACE_WRITE) => " writing",
+        (nr::BPF, arg::BPF_MAP) => " making a map",
+        (nr::BPF, arg::BPF_PROGRAM) => " loading a program",
+        (token::OTHER, arg::FOREIGN_IN_NATIVE) => " (32-bit call in a 64-bit program)",
         (nr::SOCKET, arg::SOCK_RAW) => " raw",
         (nr::SOCKET, arg::SOCK_PACKET) => " packet",
-        (nr::UNSHARE, arg::CLONE_NAMESPACE) => " namespace",
+        (nr::UNSHARE | nr::SETNS, arg::CLONE_NAMESPACE) => " namespace",
         _ => "",
     }
 }

@@ -105,6 +105,11 @@ pub const TABLE: &[Row] = &[
     row("exec", Hook::Tracepoint("sched_process_exec"), true, "exec records and the fast lane"),
     row("exit", Hook::Tracepoint("sched_process_exit"), true, "the end of processes; lineage fills up"),
     row("syscall", Hook::Tracepoint("sys_exit"), false, "syscall windows: sequence findings"),
+    row("uring", Hook::Tracepoint("io_uring_submit_req"), false, "operations that go through io_uring"),
+    Row {
+        instead_of: Some("uring"),
+        ..row("uring_sqe", Hook::Tracepoint("io_uring_submit_sqe"), false, "operations that go through io_uring")
+    },
     telemetry_of_files("file_unlink", "security_inode_unlink"),
     telemetry_of_files("file_rename", "security_inode_rename"),
     row("flow_connect4", Hook::Cgroup("connect4"), false, "first-seen IPv4 destinations at connect"),

@@ -34,6 +34,8 @@ const FIELDS: &[Field] = &[
     required("OFF_TASK_EXIT_CODE", "task_struct", "exit_code"),
     required("OFF_TASK_NSPROXY", "task_struct", "nsproxy"),
     required("OFF_TASK_FILES", "task_struct", "files"),
+    required("OFF_TASK_TI_FLAGS", "task_struct", "thread_info.flags"),
+    required("OFF_URING_OPCODE", "io_kiocb", "opcode"),
     required("OFF_TASK_STATUS", "task_struct", "thread_info.status"),
     Field { global: "OFF_TASK_LOGINUID", of: "task_struct", path: "loginuid", required: false },
     required("OFF_MM_EXE", "mm_struct", "exe_file"),

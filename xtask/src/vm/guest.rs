@@ -115,7 +115,7 @@ fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work:
     let (said, console) = (directory.0.join("said"), directory.0.join("console"));
     let modules = if cell.lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "1536", "-smp", "2", "-nographic", "-nodefaults"])
+    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
         .args(["-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
@@ -123,7 +123,12 @@ fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work:
         .args(["-append", &format!("console=ttyS0 quiet panic=-1 lsm={modules}")])
         .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", said.display())]);
     run_to_its_end(qemu, &said, &console)?;
-    fs::read_to_string(&said).or_else(|_| Ok(String::from_utf8_lossy(&fs::read(&said)?).into_owned()))
+    let mut text = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
+    let told = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
+    if let Some(at) = told.find("BUG:").or_else(|| told.find("panic")) {
+        text += &format!("\n@@ the guest's kernel said\n{}", &told[told[..at].rfind('\n').unwrap_or(0)..]);
+    }
+    Ok(text)
 }
 
 /// Waits for the guest to power off; one that stays silent is ended, by its own pid.
