@@ -145,11 +145,28 @@ pub const TOLD_ELSEWHERE: u8 = 1 << 7;
 /// What is the same for all calls of a number, as a table for the kernel: most calls then need no comparison at all.
 pub const fn traits() -> [u8; 1024] {
     use crate::token::x86_64::*;
-    const ARGUMENT: &[u16] =
-        &[
-            OPEN, OPENAT, CREAT, MMAP, MPROTECT, PKEY_MPROTECT, SOCKET, DUP, DUP2, DUP3, FCNTL, UNSHARE, SETNS, SETUID,
-            SETREUID, SETRESUID, SETFSUID, PTRACE, BPF, PRCTL,
-        ];
+    const ARGUMENT: &[u16] = &[
+        OPEN,
+        OPENAT,
+        CREAT,
+        MMAP,
+        MPROTECT,
+        PKEY_MPROTECT,
+        SOCKET,
+        DUP,
+        DUP2,
+        DUP3,
+        FCNTL,
+        UNSHARE,
+        SETNS,
+        SETUID,
+        SETREUID,
+        SETRESUID,
+        SETFSUID,
+        PTRACE,
+        BPF,
+        PRCTL,
+    ];
     const READ_FAMILY: &[u16] =
         &[READ, PREAD64, READV, PREADV, PREADV2, RECVFROM, RECVMSG, SENDFILE, SPLICE, COPY_FILE_RANGE];
     const WRITE_FAMILY: &[u16] =

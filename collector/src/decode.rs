@@ -350,8 +350,7 @@ mod tests {
         assert_eq!(decode(bytes_of(&exec)), Err(Reject::BadField("exec.argv_len")));
         let deny = deny::Deny { header: header::<deny::Deny>(Kind::Deny), hook: 16, matched: 1, ..Default::default() };
         assert_eq!(decode(bytes_of(&deny)), Err(Reject::BadField("deny.hook")));
-        let file =
-            file::File { header: header::<file::File>(Kind::File), why: 1, path_len: 233, ..Default::default() };
+        let file = file::File { header: header::<file::File>(Kind::File), why: 1, path_len: 233, ..Default::default() };
         assert_eq!(decode(bytes_of(&file)), Err(Reject::BadField("file.path_len")));
     }
 

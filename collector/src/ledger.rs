@@ -14,8 +14,7 @@ use serde::Serialize;
 
 use crate::decode::{Record, Reject, announced_kind, kind_written_by};
 
-const KINDS: [Kind; 7] =
-    [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny, Kind::File];
+const KINDS: [Kind; 7] = [Kind::Fork, Kind::Exec, Kind::Exit, Kind::Window, Kind::Flow, Kind::Deny, Kind::File];
 const NAMES: [&str; 7] = ["fork", "exec", "exit", "window", "flow", "deny", "file"];
 
 fn index(kind: Kind) -> usize {

@@ -160,7 +160,10 @@ fn double_fork() {
             if libc::fork() == 0 {
                 libc::usleep(100_000);
                 let path = c"/bin/true";
-                libc::execv(path.as_ptr(), [path.as_ptr(), c"--child".as_ptr(), c"nothing".as_ptr(), std::ptr::null()].as_ptr());
+                libc::execv(
+                    path.as_ptr(),
+                    [path.as_ptr(), c"--child".as_ptr(), c"nothing".as_ptr(), std::ptr::null()].as_ptr(),
+                );
                 libc::_exit(1);
             }
             libc::_exit(0);
@@ -174,7 +177,12 @@ fn exec_by_thread() {
     let thread = std::thread::spawn(|| {
         let path = c"/bin/true";
         // SAFETY: NUL-terminated path and a NULL-terminated vector.
-        unsafe { libc::execv(path.as_ptr(), [path.as_ptr(), c"--child".as_ptr(), c"nothing".as_ptr(), std::ptr::null()].as_ptr()) };
+        unsafe {
+            libc::execv(
+                path.as_ptr(),
+                [path.as_ptr(), c"--child".as_ptr(), c"nothing".as_ptr(), std::ptr::null()].as_ptr(),
+            )
+        };
     });
     let _ = thread.join();
 }
@@ -187,7 +195,9 @@ fn run_from_memory() {
     std::io::Write::write_all(&mut file, &program).expect("memory");
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no NUL");
     // SAFETY: as above.
-    unsafe { libc::execv(path.as_ptr(), [path.as_ptr(), c"--child".as_ptr(), c"nothing".as_ptr(), std::ptr::null()].as_ptr()) };
+    unsafe {
+        libc::execv(path.as_ptr(), [path.as_ptr(), c"--child".as_ptr(), c"nothing".as_ptr(), std::ptr::null()].as_ptr())
+    };
 }
 
 // ---- What the kernel must have seen --------------------------------------------------------------------------------

@@ -375,8 +375,10 @@ fn a_million_denied_connects_are_denied_and_told_rarely() {
     // Emulated, a million would take minutes.
     let times = if std::env::var_os("STOCKADE_GUEST").is_some() { 100_000 } else { 1_000_000 };
     let started = boot_now();
-    let hammer =
-        child(&watch.cgroup, &["hammer", "127.0.0.5:9", &times.to_string()]).stdout(Stdio::piped()).spawn().expect("a child");
+    let hammer = child(&watch.cgroup, &["hammer", "127.0.0.5:9", &times.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a child");
     sleep(Duration::from_millis(100));
     // Something else happens meanwhile, and is told at once.
     let began = boot_now();

@@ -107,7 +107,10 @@ impl Guard {
     }
 
     fn denied_record(&self, hook: deny::Hook) -> deny::Deny {
-        match self.watch.wait_for("deny record", |record| matches!(record, Record::Deny(deny) if deny.hook == hook as u8)) {
+        match self
+            .watch
+            .wait_for("deny record", |record| matches!(record, Record::Deny(deny) if deny.hook == hook as u8))
+        {
             Record::Deny(deny) => *deny,
             _ => unreachable!(),
         }

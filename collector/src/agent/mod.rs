@@ -195,7 +195,9 @@ async fn wait_for_the_end(failed: oneshot::Receiver<anyhow::Error>) -> anyhow::R
 /// Says which denials the kernel does not ask for, before anybody relies on them.
 fn prove_denials(kernel: &mut Kernel, config: &Config) {
     match kernel.prove() {
-        Ok(0) => tracing::warn!("this kernel asks no LSM programs: programs and files are not denied; `stockade doctor`"),
+        Ok(0) => {
+            tracing::warn!("this kernel asks no LSM programs: programs and files are not denied; `stockade doctor`")
+        }
         Ok(proven) => tracing::info!(proven, "denials of programs and files are proven"),
         Err(why) => tracing::error!(why, "denials of programs and files could not be proven and are off"),
     }

@@ -64,7 +64,10 @@ fn inode_in(text: &str, prefix: &str) -> Option<u64> {
 }
 
 /// Runs something on a thread that is in a process's network namespace; the thread ends with it.
-fn in_namespace_of<T: Send + 'static>(pid: u32, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+fn in_namespace_of<T: Send + 'static>(
+    pid: u32,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     let thread = std::thread::Builder::new().name("cut".to_owned()).spawn(move || {
         move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))?;

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use collector_common::ExeId;
 use collector_common::deny::{
     ACTIONS, ADDRESS_ACTIONS, Action, AddressEntry, AddressKey, ENTRY_AUTOMATIC, ENTRY_FILES, ENTRY_LISTED,
     ENTRY_SHADOW, Entry, FileEntry, FileKey, PORT_RULES, PortRule,
 };
-use collector_common::ExeId;
 use collector_common::map::MAX_DENY;
 
 use super::EnforceError;
@@ -87,8 +87,7 @@ impl Effective {
         }
         let decision = newest(claims);
         for net in nets {
-            let mut entry =
-                AddressEntry { decision, slot, flags: plain(flags), breaker, ..Default::default() };
+            let mut entry = AddressEntry { decision, slot, flags: plain(flags), breaker, ..Default::default() };
             set_rules(&mut entry, net, claims, [whole(Action::Connect), whole(Action::Egress)])?;
             self.address.insert(net.key(slot), entry);
         }
@@ -139,9 +138,12 @@ impl Effective {
     }
 
     fn check_bounds(&self) -> Result<(), EnforceError> {
-        let sizes =
-            [("deny_tree", self.tree.len()), ("deny_cgroup", self.cgroup.len()), ("deny_address", self.address.len()),
-             ("deny_file", self.file.len())];
+        let sizes = [
+            ("deny_tree", self.tree.len()),
+            ("deny_cgroup", self.cgroup.len()),
+            ("deny_address", self.address.len()),
+            ("deny_file", self.file.len()),
+        ];
         match sizes.into_iter().find(|(_, len)| *len > MAX_DENY as usize) {
             Some((map, _)) => Err(EnforceError::Full { map, limit: MAX_DENY }),
             None => Ok(()),

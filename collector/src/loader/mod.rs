@@ -304,7 +304,6 @@ impl Kernel {
         };
         self.attached.iter().any(|done| done.row.program == program && done.off.is_none())
     }
-
 }
 
 struct Scope {

@@ -158,7 +158,10 @@ fn programs(mount: Option<&Path>) -> (Vec<Item>, Vec<ProgramState>) {
     let scope = mount.join(format!("stockade-doctor-{}", std::process::id()));
     if let Err(error) = std::fs::create_dir(&scope) {
         let text = format!("cannot make {} to try them: {error}", scope.display());
-        return (vec![bad(Level::Off, "programs", text, "this check", "write access to the cgroup hierarchy")], Vec::new());
+        return (
+            vec![bad(Level::Off, "programs", text, "this check", "write access to the cgroup hierarchy")],
+            Vec::new(),
+        );
     }
     let options = KernelOptions {
         scope: Some(scope.clone()),
@@ -228,8 +231,7 @@ fn lsm(attached: &[Attached], proof: Result<usize, String>) -> Vec<Item> {
     }
 }
 
-const LSM_LOST: &str =
-    "denial of programs, of changing files, of container runtimes' sockets, of ptrace, modules and bpf; the network stays";
+const LSM_LOST: &str = "denial of programs, of changing files, of container runtimes' sockets, of ptrace, modules and bpf; the network stays";
 
 fn last_line(text: &str) -> &str {
     text.lines().last().unwrap_or_default().trim_start_matches([':', ' '])
@@ -238,7 +240,9 @@ fn last_line(text: &str) -> &str {
 fn remedy(hook: Hook) -> &'static str {
     match hook {
         Hook::Tracepoint("sock_send_length" | "sock_recv_length") => "a kernel of 6.3 or newer",
-        Hook::Function(_) => "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)",
+        Hook::Function(_) => {
+            "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)"
+        }
         Hook::Ingress | Hook::Egress | Hook::Cgroup(_) => "CONFIG_CGROUP_BPF=y and a cgroup v2 mount",
         Hook::Tracepoint(_) | Hook::Lsm(_) => "report it with this kernel's version",
     }

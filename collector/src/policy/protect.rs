@@ -32,7 +32,8 @@ const RUNTIMES: &[&str] = &[
     "rke2",
 ];
 /// Programs without which nobody can log in and undo a decision.
-const NEEDED: &[&str] = &["sh", "bash", "dash", "busybox", "sshd", "sshd-session", "login", "agetty", "sudo", "su", "stockade", "init"];
+const NEEDED: &[&str] =
+    &["sh", "bash", "dash", "busybox", "sshd", "sshd-session", "login", "agetty", "sudo", "su", "stockade", "init"];
 const SYSTEM_DIRECTORIES: &[&str] =
     &["/usr/bin/", "/usr/sbin/", "/usr/libexec/", "/usr/local/bin/", "/usr/local/sbin/", "/bin/", "/sbin/", "/opt/"];
 const SYSTEMD_DIRECTORIES: &[&str] = &["/usr/lib/systemd/", "/lib/systemd/"];
@@ -221,7 +222,8 @@ impl Protected {
         }
         let name = file.path.rsplit('/').next().unwrap_or_default();
         let is_system = SYSTEM_DIRECTORIES.iter().chain(SYSTEMD_DIRECTORIES).any(|dir| file.path.starts_with(dir));
-        let is_needed = is_system && (NEEDED.contains(&name) || RUNTIMES.contains(&name) || name.starts_with("systemd"));
+        let is_needed =
+            is_system && (NEEDED.contains(&name) || RUNTIMES.contains(&name) || name.starts_with("systemd"));
         if everywhere && is_needed {
             return Err(Refusal::NeededProgram { path: file.path.clone() });
         }

@@ -49,7 +49,8 @@ pub fn package(name: &str) -> anyhow::Result<String> {
 fn newest() -> anyhow::Result<String> {
     let pattern = "^linux-image-[0-9][0-9.]+.*-cloud-amd64$";
     let text = told(Command::new("apt-cache").args(["search", "--names-only", pattern])).unwrap_or_default();
-    let names = text.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| !name.contains("unsigned"));
+    let names =
+        text.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| !name.contains("unsigned"));
     let version = |name: &&str| -> Vec<u32> {
         let digits = name.trim_start_matches("linux-image-").split(|c: char| !c.is_ascii_digit());
         digits.filter_map(|part| part.parse().ok()).collect()
@@ -71,7 +72,9 @@ fn fetch(package: &str, root: &Path) -> anyhow::Result<()> {
 
 fn packages_in(directory: &Path, package: &str) -> Vec<PathBuf> {
     let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{package}_")));
+    let is = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{package}_")))
+    };
     files.filter(is).collect()
 }
 

@@ -85,7 +85,8 @@ fn page(reports: &[Report], doctors: &[Value]) -> String {
     page += "\n|---|---|";
     page += &"---|".repeat(doctors.len());
     page.push('\n');
-    let programs: Vec<&Value> = doctors.iter().rev().flat_map(|doctor| doctor["programs"].as_array()).flatten().collect();
+    let programs: Vec<&Value> =
+        doctors.iter().rev().flat_map(|doctor| doctor["programs"].as_array()).flatten().collect();
     let mut seen = std::collections::BTreeSet::new();
     for program in programs {
         let name = program["program"].as_str().unwrap_or("?");

@@ -42,7 +42,11 @@ pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
     if !lacking.is_empty() || !text.contains("@@ denied nothing") || !text.contains("@@ disarmed") {
         bail!("on {}: workloads that were not found: {lacking:?}; see the output above", kernel.release);
     }
-    println!("vm       {}: the agent ran on the whole host, knew {} and denied nothing", kernel.release, EXPECTED.join(", "));
+    println!(
+        "vm       {}: the agent ran on the whole host, knew {} and denied nothing",
+        kernel.release,
+        EXPECTED.join(", ")
+    );
     Ok(())
 }
 
@@ -69,7 +73,13 @@ fn disk() -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&wants)?;
     std::os::unix::fs::symlink("/etc/systemd/system/payload.service", wants.join("payload.service"))?;
     let part = cache.join("system.part");
-    must(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"]).arg(&tree).arg(&part).arg("1400M"))?;
+    must(
+        Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"])
+            .arg(&tree)
+            .arg(&part)
+            .arg("1400M"),
+    )?;
     fs::rename(&part, &disk)?;
     fs::remove_dir_all(&tree)?;
     Ok(disk)
