@@ -81,6 +81,9 @@ plain!(Thread, 424);
 /// [`Thread::flags`]: the open window was already reported early.
 pub const THREAD_EARLY_SENT: u32 = 1;
 
+/// [`Thread::flags`]: the open window was shown by the task iterator.
+pub const THREAD_SHOWN: u32 = 2;
+
 /// Key of `rows`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -36,6 +36,8 @@ pub enum Program {
     File = 13,
     /// The file family at unlink and rename.
     FileRemoved = 14,
+    /// The task iterator: windows of idle threads.
+    Sweep = 15,
 }
 
 impl Program {
@@ -56,11 +58,12 @@ impl Program {
         Program::DenyLsm,
         Program::File,
         Program::FileRemoved,
+        Program::Sweep,
     ];
 }
 
 /// Number of [`Program`]s.
-pub const PROGRAMS: u32 = 15;
+pub const PROGRAMS: u32 = 16;
 
 /// Value of `stats`: indexed by [`Program`], one per CPU. All count from the load of the object.
 ///

@@ -23,6 +23,8 @@ pub enum Why {
     Exec = 4,
     /// The thread left.
     Exit = 5,
+    /// The thread is idle: what it has done so far. It goes on with the window, which comes again when it is closed.
+    Idle = 6,
 }
 
 /// [`Header::flags`]: a trigger call that the workload's bitset does not hold is in this window.

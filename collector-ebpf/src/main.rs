@@ -7,6 +7,7 @@
 //! file     sys_exit of open · security_inode_unlink · _rename       first-seen directories, rates      ─► bulk (sensitive: ctrl)
 //! owner    sock_create · sock_send_length · sock_recv_length        who uses which socket
 //! flow     cgroup_skb · inet_sock_set_state · sock_release          traffic per socket                  ─► bulk (novel: ctrl)
+//! sweep    iter/task · iter/task_file                               idle threads, sockets older than the agent
 //! deny     connect4/6 · sendmsg4/6 · cgroup_skb/egress · LSM        deadlines, breaker, hits            ─► ctrl
 //! ```
 
@@ -28,6 +29,7 @@ mod process;
 mod rings;
 mod scope;
 mod stats;
+mod sweep;
 mod syscall;
 mod task;
 mod uring;

@@ -43,6 +43,16 @@ offsets! {
     OFF_TASK_TI_FLAGS,
     /// io_kiocb.opcode
     OFF_URING_OPCODE,
+    /// sock.__sk_common.skc_family
+    OFF_SOCK_FAMILY,
+    /// task_struct.cgroups
+    OFF_TASK_CGROUPS,
+    /// css_set.dfl_cgrp
+    OFF_CSS_SET_DFL,
+    /// cgroup.kn
+    OFF_CGROUP_KN,
+    /// kernfs_node.id
+    OFF_KN_ID,
     /// task_struct.loginuid; 0 = the kernel has no audit.
     OFF_TASK_LOGINUID,
     /// mm_struct.exe_file

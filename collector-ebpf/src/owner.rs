@@ -70,11 +70,13 @@ pub fn stamp(owner: &mut Owner) {
         return;
     };
     owner.tgid = tgid;
-    take(owner, lineage);
+    // SAFETY: a helper without arguments.
+    take(owner, lineage, unsafe { bpf_get_current_cgroup_id() });
 }
 
+/// Makes a process the user, and the opener if there is none yet.
 #[inline(always)]
-fn take(owner: &mut Owner, lineage: &Lineage) {
+pub fn take(owner: &mut Owner, lineage: &Lineage, cgroup: u64) {
     owner.user = lineage.cookie;
     owner.root = lineage.root;
     let mut at = 0;
@@ -84,8 +86,7 @@ fn take(owner: &mut Owner, lineage: &Lineage) {
     }
     owner.sticky = lineage.sticky;
     owner.flags = lineage.flags & LINEAGE_PROTECTED;
-    // SAFETY: a helper without arguments.
-    owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    owner.cgroup = cgroup;
     if owner.opener == 0 {
         owner.opener = lineage.cookie;
     }

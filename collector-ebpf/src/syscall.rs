@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use collector_common::map::{RowKey, THREAD_EARLY_SENT, Thread};
+use collector_common::map::{RowKey, THREAD_EARLY_SENT, THREAD_SHOWN, Thread};
 use collector_common::stats::{Program, Stats};
 use collector_common::syscall::{
     CLASS_MASK, EARLY_NOVEL, HAS_ARGUMENT_CLASS, MAY_TRIGGER, NOVEL, READS, TOLD_ELSEWHERE, WINDOW, WINDOW_TRIGGER,
@@ -301,6 +301,17 @@ fn write_early(thread: &mut Thread, stats: &mut Stats) {
     let window = &mut thread.window;
     fill_header(window, thread.next, stats, Why::Early);
     if !output(CTRL_RING, window, WAKEUP) {
+        stats.ring_full += 1;
+    }
+}
+
+/// Sends a copy of an idle thread's unfinished window; the thread goes on with it when it wakes up.
+#[inline(always)]
+pub fn show(thread: &mut Thread, stats: &mut Stats) {
+    thread.flags |= THREAD_SHOWN;
+    let window = &mut thread.window;
+    fill_header(window, thread.next, stats, Why::Idle);
+    if !output(BULK_RING, window, NO_WAKEUP) {
         stats.ring_full += 1;
     }
 }

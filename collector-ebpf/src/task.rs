@@ -78,6 +78,24 @@ impl Task {
         }
     }
 
+    /// cgroup v2 id; 0 when unknown.
+    #[inline(always)]
+    pub fn cgroup(self) -> u64 {
+        // SAFETY: a task_struct's css_set, cgroup and kernfs node, each tested.
+        unsafe {
+            let set: *const u8 = field(self.0, &OFF_TASK_CGROUPS);
+            if set.is_null() {
+                return 0;
+            }
+            let cgroup: *const u8 = field(set, &OFF_CSS_SET_DFL);
+            if cgroup.is_null() {
+                return 0;
+            }
+            let node: *const u8 = field(cgroup, &OFF_CGROUP_KN);
+            if node.is_null() { 0 } else { field(node, &OFF_KN_ID) }
+        }
+    }
+
     /// The address space; null for kernel threads.
     #[inline(always)]
     pub fn mm(self) -> *const u8 {

@@ -105,7 +105,7 @@ pub fn kind_written_by(program: Program) -> Option<Kind> {
         Program::Fork => Some(Kind::Fork),
         Program::Exec => Some(Kind::Exec),
         Program::Exit => Some(Kind::Exit),
-        Program::Syscall => Some(Kind::Window),
+        Program::Syscall | Program::Sweep => Some(Kind::Window),
         Program::FlowIngress
         | Program::FlowEgress
         | Program::FlowState
@@ -212,7 +212,7 @@ fn exec(record: process::Exec) -> Result<Record, Reject> {
 
 fn window(record: syscall::Window) -> Result<Record, Reject> {
     check((1..=syscall::WINDOW).contains(&usize::from(record.n)), "window.n")?;
-    check((syscall::Why::Full as u8..=syscall::Why::Exit as u8).contains(&record.why), "window.why")?;
+    check((syscall::Why::Full as u8..=syscall::Why::Idle as u8).contains(&record.why), "window.why")?;
     check(record.arch <= 1, "window.arch")?;
     // Only a full trace can have wrapped.
     let starts = if usize::from(record.n) == syscall::WINDOW { syscall::WINDOW } else { 1 };
@@ -345,7 +345,7 @@ mod tests {
         assert!(window(|_| ()).is_ok());
         assert_eq!(window(|window| window.n = 0), Err(Reject::BadField("window.n")));
         assert_eq!(window(|window| window.n = 129), Err(Reject::BadField("window.n")));
-        assert_eq!(window(|window| window.why = 6), Err(Reject::BadField("window.why")));
+        assert_eq!(window(|window| window.why = 7), Err(Reject::BadField("window.why")));
         let exec = process::Exec { header: header::<process::Exec>(Kind::Exec), argv_len: 257, ..Default::default() };
         assert_eq!(decode(bytes_of(&exec)), Err(Reject::BadField("exec.argv_len")));
         let deny = deny::Deny { header: header::<deny::Deny>(Kind::Deny), hook: 16, matched: 1, ..Default::default() };

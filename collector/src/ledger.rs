@@ -60,8 +60,9 @@ impl Ledger {
         if let Record::Window(window) = record {
             self.windows_at_exec += u64::from(window.why == Why::Exec as u8);
             self.windows_at_exit += u64::from(window.why == Why::Exit as u8);
-            // An early window goes on filling: its calls come again in the window that closes it.
-            self.calls += if window.why == Why::Early as u8 { 0 } else { u64::from(window.n) };
+            // An early or idle window goes on filling: its calls come again in the window that closes it.
+            let comes_again = window.why == Why::Early as u8 || window.why == Why::Idle as u8;
+            self.calls += if comes_again { 0 } else { u64::from(window.n) };
         }
     }
 

@@ -254,7 +254,7 @@ impl Workload {
 /// comes again when it is, and only then teaches.
 fn is_early(body: &Body) -> bool {
     match body {
-        Body::Window(window) => window.why == syscall::Why::Early as u8,
+        Body::Window(window) => [syscall::Why::Early as u8, syscall::Why::Idle as u8].contains(&window.why),
         Body::Flow(flow) => flow.why == Why::Novel as u8,
         _ => false,
     }

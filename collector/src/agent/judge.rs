@@ -39,6 +39,8 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 const HEALTH_EVERY: Duration = Duration::from_secs(30);
 /// How often sockets that isolation closes are looked for: a service that restarts binds a new one.
 const HATCHES_EVERY: Duration = Duration::from_secs(5);
+/// How often threads that went idle in the middle of a window are looked for.
+const IDLE_EVERY: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_secs(86_400);
 
 /// One record as the ring gave it, and decoded.
@@ -72,6 +74,7 @@ pub struct Judge {
     last_health: Instant,
     last_prune: Instant,
     last_hatches: Instant,
+    last_idle: Instant,
 }
 
 /// How long an exec record took to become a deny entry.
@@ -119,6 +122,7 @@ impl Judge {
             last_health: now,
             last_prune: now,
             last_hatches: now,
+            last_idle: now,
         }
     }
 
@@ -317,6 +321,11 @@ impl Judge {
         }
         if is_due(&mut self.last_health, HEALTH_EVERY) {
             self.report_health(at);
+        }
+        if is_due(&mut self.last_idle, IDLE_EVERY)
+            && let Err(error) = self.kernel.sweep_tasks()
+        {
+            tracing::debug!(%error, "idle threads are shown when they wake up");
         }
         if is_due(&mut self.last_hatches, HATCHES_EVERY) {
             self.close_hatches();

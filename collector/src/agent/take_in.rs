@@ -45,6 +45,9 @@ pub fn processes(judge: &mut Judge) {
             tracing::error!(%error, "a protected process could not be marked in the kernel");
         }
     }
+    if let Err(error) = judge.kernel.sweep_sockets() {
+        tracing::warn!(%error, "sockets that were open before the agent came have no owner until they are used");
+    }
     tracing::info!(taken, "processes older than the agent were taken in");
 }
 

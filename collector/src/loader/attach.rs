@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::programs::links::FdLink;
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, Lsm, Program,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, Iter, Lsm, Program,
 };
 use aya::{Btf, Ebpf};
 use serde::Serialize;
@@ -28,6 +28,8 @@ pub enum Hook {
     Lsm(&'static str),
     /// The entry of a kernel function.
     Function(&'static str),
+    /// A walk over objects of the kernel, when user space asks for it.
+    Iterator(&'static str),
 }
 
 /// One program of the object.
@@ -105,6 +107,8 @@ pub const TABLE: &[Row] = &[
     row("exec", Hook::Tracepoint("sched_process_exec"), true, "exec records and the fast lane"),
     row("exit", Hook::Tracepoint("sched_process_exit"), true, "the end of processes; lineage fills up"),
     row("syscall", Hook::Tracepoint("sys_exit"), false, "syscall windows: sequence findings"),
+    row("sweep_sockets", Hook::Iterator("task_file"), false, "owners of sockets that were open before the agent came"),
+    row("sweep_tasks", Hook::Iterator("task"), false, "what idle threads did last, until they wake up"),
     row("uring", Hook::Tracepoint("io_uring_submit_req"), false, "operations that go through io_uring"),
     Row {
         instead_of: Some("uring"),
@@ -214,6 +218,11 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Op
             program.load(name, btf).map_err(told)?;
             let id = program.attach().map_err(told)?;
             if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
+        }
+        Hook::Iterator(name) => {
+            let program: &mut Iter = program.try_into().map_err(told)?;
+            program.load(name, btf).map_err(told)?;
+            None
         }
         Hook::Ingress | Hook::Egress => {
             let kind =

@@ -13,6 +13,7 @@ mod pins;
 pub mod probe;
 mod selfcheck;
 pub mod sensitive;
+mod sweep;
 mod tell;
 mod tree;
 

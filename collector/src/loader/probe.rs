@@ -244,7 +244,7 @@ fn remedy(hook: Hook) -> &'static str {
             "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)"
         }
         Hook::Ingress | Hook::Egress | Hook::Cgroup(_) => "CONFIG_CGROUP_BPF=y and a cgroup v2 mount",
-        Hook::Tracepoint(_) | Hook::Lsm(_) => "report it with this kernel's version",
+        Hook::Tracepoint(_) | Hook::Lsm(_) | Hook::Iterator(_) => "report it with this kernel's version",
     }
 }
 

@@ -120,7 +120,11 @@ impl Watch {
     }
 
     pub fn with(name: &str, adjust: impl FnOnce(&mut KernelOptions)) -> Self {
-        let cgroup = Cgroup::new(name);
+        Self::over(Cgroup::new(name), adjust)
+    }
+
+    /// Over a cgroup that may have processes already.
+    pub fn over(cgroup: Cgroup, adjust: impl FnOnce(&mut KernelOptions)) -> Self {
         let mut options = KernelOptions {
             scope: Some(cgroup.path.clone()),
             cgroup_mount: mount_of_cgroup2(),
