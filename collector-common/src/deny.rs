@@ -206,6 +206,8 @@ pub enum Hook {
     Module = 14,
     /// LSM bpf.
     Bpf = 15,
+    /// LSM socket_create: packet, XDP, vsock and raw sockets.
+    Socket = 16,
 }
 
 /// Bytes of [`Deny::name`].

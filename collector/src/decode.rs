@@ -227,7 +227,7 @@ fn flow(record: flow::Flow) -> Result<Record, Reject> {
 }
 
 fn deny(record: deny::Deny) -> Result<Record, Reject> {
-    check((deny::Hook::Connect4 as u8..=deny::Hook::Bpf as u8).contains(&record.hook), "deny.hook")?;
+    check((deny::Hook::Connect4 as u8..=deny::Hook::Socket as u8).contains(&record.hook), "deny.hook")?;
     check(record.action <= deny::Action::Tamper as u8, "deny.action")?;
     check((deny::Match::Tree as u8..=deny::Match::Harden as u8).contains(&record.matched), "deny.matched")?;
     Ok(Record::Deny(Box::new(record)))
@@ -294,7 +294,7 @@ mod tests {
             Record::Flow(flow::Flow { header: header::<flow::Flow>(Kind::Flow), why: 3, ..Default::default() }),
             Record::Deny(Box::new(deny::Deny {
                 header: header::<deny::Deny>(Kind::Deny),
-                hook: 15,
+                hook: 16,
                 matched: 5,
                 ..Default::default()
             })),
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(window(|window| window.why = 7), Err(Reject::BadField("window.why")));
         let exec = process::Exec { header: header::<process::Exec>(Kind::Exec), argv_len: 257, ..Default::default() };
         assert_eq!(decode(bytes_of(&exec)), Err(Reject::BadField("exec.argv_len")));
-        let deny = deny::Deny { header: header::<deny::Deny>(Kind::Deny), hook: 16, matched: 1, ..Default::default() };
+        let deny = deny::Deny { header: header::<deny::Deny>(Kind::Deny), hook: 17, matched: 1, ..Default::default() };
         assert_eq!(decode(bytes_of(&deny)), Err(Reject::BadField("deny.hook")));
         let file = file::File { header: header::<file::File>(Kind::File), why: 1, path_len: 233, ..Default::default() };
         assert_eq!(decode(bytes_of(&file)), Err(Reject::BadField("file.path_len")));

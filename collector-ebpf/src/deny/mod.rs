@@ -9,6 +9,7 @@ mod exec;
 mod hatch;
 mod lsm;
 mod open_write;
+mod socket;
 mod tamper;
 
 use aya_ebpf::bindings::__sk_buff;

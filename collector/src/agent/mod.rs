@@ -41,7 +41,7 @@ use crate::enrich::Enricher;
 use crate::enrich::clock::{Clock, boot_now};
 use crate::enrich::surroundings::{Live, Noting};
 use crate::ledger::Reconciliation;
-use crate::loader::{Kernel, KernelOptions, mount_of_cgroup2};
+use crate::loader::{Kernel, KernelOptions, Pins, mount_of_cgroup2};
 use crate::policy::protect::{Protected, ProtectedAddress, gateways, resolvers};
 use crate::policy::{Policy, State};
 use crate::record::{Info, Note, Recorder};
@@ -258,6 +258,16 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
     // Decisions that are still in force are put back: an agent that was killed left them in the kernel, but not in us.
     let live = judge.chain.policy.live(at);
     judge.enforcer.apply(&live, at.boot_ns)?;
+    // Only now: what another version pinned goes on denying until what is to be denied stands in our own maps.
+    for older in judge.kernel.pins().map(Pins::others).unwrap_or_default() {
+        match older.remove_all() {
+            Ok((links, maps)) => {
+                let directory = older.directory().display().to_string();
+                tracing::warn!(directory, links, maps, "removed what another version of Stockade had pinned");
+            }
+            Err(error) => tracing::error!(%error, "what another version of Stockade pinned could not be removed: `stockade disarm`"),
+        }
+    }
     // What an earlier agent froze and nobody decided to keep frozen goes on.
     let kept: Vec<u64> = live.iter().map(|decision| decision.number).collect();
     let thawed = freeze::thaw_all_but(&mount_of_cgroup2().unwrap_or_default(), &kept);

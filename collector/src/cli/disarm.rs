@@ -36,7 +36,8 @@ pub fn run(common: &Common) -> anyhow::Result<Exit> {
 fn without_agent(config: &Config) -> anyhow::Result<Exit> {
     let pins = Pins::at(&config.kernel.bpffs);
     // Whoever may not look must not be told that there is nothing.
-    match std::fs::read_dir(pins.directory()).map(|mut names| names.next().is_none()) {
+    let is_empty = |pins: &Pins| std::fs::read_dir(pins.directory()).map(|mut names| names.next().is_none());
+    match is_empty(&pins).or_else(|error| if pins.others().is_empty() { Err(error) } else { Ok(false) }) {
         Ok(false) => (),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             let what = format!("cannot look at {}: nothing was removed", pins.directory().display());
@@ -49,8 +50,13 @@ fn without_agent(config: &Config) -> anyhow::Result<Exit> {
         }
     }
     let disarmed = disarm_pinned(&config.kernel.bpffs);
-    // Whatever the maps said, without links nothing is asked.
-    let (links, maps) = pins.remove_all()?;
+    // Whatever the maps said, without links nothing is asked. Another version's pins deny as well as ours.
+    let (mut links, mut maps) = (0, 0);
+    for pins in std::iter::once(pins.clone()).chain(pins.others()) {
+        let (gone_links, gone_maps) = pins.remove_all()?;
+        links += gone_links;
+        maps += gone_maps;
+    }
     let entries = disarmed.map_or(0, |disarmed| disarmed.total());
     let frozen = thawed();
     table::say(&format!(

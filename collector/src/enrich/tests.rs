@@ -445,7 +445,7 @@ proptest! {
                     within(offset_of!(flow::Flow, why), 1, 3);
                 }
                 Kind::Deny => {
-                    within(offset_of!(deny::Deny, hook), 1, 15);
+                    within(offset_of!(deny::Deny, hook), 1, 16);
                     within(offset_of!(deny::Deny, action), 0, 5);
                     within(offset_of!(deny::Deny, matched), 1, 5);
                 }

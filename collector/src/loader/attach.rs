@@ -99,6 +99,7 @@ pub const TABLE: &[Row] = &[
     denial("deny_ftruncate", "file_truncate", "denial of truncating by descriptor"),
     denial("deny_hatch", "unix_stream_connect", "isolation from container runtimes, the system bus, systemd"),
     denial("deny_hatch_datagram", "unix_may_send", "isolation from datagram sockets of services"),
+    denial("deny_socket", "socket_create", "denial of packet, XDP, vsock and raw sockets"),
     denial("deny_ptrace", "ptrace_access_check", "denial of attaching to other processes"),
     denial("deny_module_file", "kernel_read_file", "denial of kernel modules from files"),
     denial("deny_module_data", "kernel_load_data", "denial of kernel modules from memory"),

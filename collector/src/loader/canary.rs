@@ -41,6 +41,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("deny_unlink", "unlink"),
     ("deny_ftruncate", "ftruncate"),
     ("deny_hatch", "hatch"),
+    ("deny_socket", "socket"),
     ("deny_ptrace", "ptrace"),
     ("deny_module_data", "module"),
     ("deny_bpf", "bpf"),
@@ -88,10 +89,16 @@ fn attempts(place: &Path, directory: &Path, held: &fs::File) -> Vec<(&'static st
         // By a descriptor that was open before anything was denied.
         ("ftruncate", held.set_len(1)),
         ("hatch", UnixStream::connect(directory.join("hatch")).map(|_| ())),
+        ("socket", raw_socket()),
         ("ptrace", fs::File::open(format!("/proc/{}/mem", std::os::unix::process::parent_id())).map(|_| ())),
         ("module", load_nothing()),
         ("bpf", try_bpf()),
     ]
+}
+
+fn raw_socket() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+    Ok(socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).map(|_| ())?)
 }
 
 fn load_nothing() -> io::Result<()> {

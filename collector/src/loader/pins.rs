@@ -74,6 +74,16 @@ impl Pins {
         }
     }
 
+    /// Pin directories of other versions of Stockade below the same file system.
+    pub fn others(&self) -> Vec<Self> {
+        let entries = self.directory.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten();
+        let is_version = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok()) && *path != self.directory
+        };
+        entries.map(|entry| entry.path()).filter(is_version).map(|directory| Self { directory }).collect()
+    }
+
     /// Names of everything pinned, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
@@ -97,7 +107,7 @@ impl Pins {
             fs::remove_dir(&self.directory)?;
         }
         if let Some(parent) = self.directory.parent() {
-            // Another version's pins may be there.
+            // Another version's pins may be there; then it stays.
             let _ = fs::remove_dir(parent);
         }
         Ok((links.len(), maps.len()))

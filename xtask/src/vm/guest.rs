@@ -120,12 +120,13 @@ fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work:
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&packed)
-        .args(["-append", &format!("console=ttyS0 quiet panic=-1 lsm={modules}")])
+        .args(["-append", &format!("console=ttyS0 loglevel=6 panic=-1 lsm={modules}")])
         .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", said.display())]);
     run_to_its_end(qemu, &said, &console)?;
     let mut text = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
     let told = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
-    if let Some(at) = told.find("BUG:").or_else(|| told.find("panic")) {
+    let signs = ["BUG:", "Oops", "general protection", "Kernel panic", "WARNING:"];
+    if let Some(at) = signs.iter().filter_map(|sign| told.find(sign)).min() {
         text += &format!("\n@@ the guest's kernel said\n{}", &told[told[..at].rfind('\n').unwrap_or(0)..]);
     }
     Ok(text)

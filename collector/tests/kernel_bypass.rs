@@ -1,0 +1,311 @@
+//! Ways round a denial: every way that somebody who may not connect could try to send something all the same. Loopback only.
+//!
+//! The binary is its own child: `--child puppet`, which does what it is told and prints the errno.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::mem::{size_of, zeroed};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Child, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use collector::contain::kill::cookie_in_proc;
+use collector::decision::{Author, Decision, DecisionAction, DecisionState, Target};
+use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
+use collector::enrich::clock::boot_now;
+use io_uring::{IoUring, opcode, types};
+use libtest_mimic::{Arguments, Failed, Trial};
+use model::event::Time;
+use support::Watch;
+
+const EPERM: i32 = 1;
+/// What io_uring and the others say when a kernel cannot do it at all.
+const CANNOT: [i32; 6] = [38, 92, 93, 94, 95, 97];
+
+fn main() -> ExitCode {
+    collector::loader::canary::act_if_asked();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().map(String::as_str) == Some("--child") {
+        act();
+        return ExitCode::SUCCESS;
+    }
+    let skip = !support::kernel_tests_are_on();
+    let tests: [(&str, fn()); 3] = [
+        ("no_way_of_connecting_passes_a_denial", no_way_of_connecting_passes_a_denial),
+        ("no_datagram_and_no_raw_packet_leaves_an_isolated_tree", no_datagram_and_no_raw_packet_leaves),
+        ("moving_to_another_cgroup_does_not_leave_the_tree", moving_to_another_cgroup_does_not_help),
+    ];
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+        .with_ignored_flag(skip)
+    });
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+// ---- The puppet ----------------------------------------------------------------------------------------------------
+
+fn act() {
+    for line in std::io::stdin().lines() {
+        let line = line.expect("a line");
+        let (way, rest) = line.split_once(' ').unwrap_or((&line, "0"));
+        let errno = match way {
+            "move" => std::fs::write(rest, "0").err().and_then(|error| error.raw_os_error()).unwrap_or(0),
+            way => attempt(way, rest.parse().expect("a port")),
+        };
+        println!("{errno}");
+    }
+}
+
+/// 127.0.0.1 and a port.
+fn v4(port: u16) -> libc::sockaddr_in {
+    // SAFETY: a plain structure of numbers.
+    let mut address: libc::sockaddr_in = unsafe { zeroed() };
+    address.sin_family = libc::AF_INET as u16;
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    address
+}
+
+/// ::ffff:127.0.0.1 and a port.
+fn mapped(port: u16) -> libc::sockaddr_in6 {
+    // SAFETY: as above.
+    let mut address: libc::sockaddr_in6 = unsafe { zeroed() };
+    address.sin6_family = libc::AF_INET6 as u16;
+    address.sin6_port = port.to_be();
+    address.sin6_addr.s6_addr = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1];
+    address
+}
+
+/// Tries one way; 0 when it worked.
+fn attempt(way: &str, port: u16) -> i32 {
+    // SAFETY: system calls on descriptors of our own with addresses of the size that is told.
+    let done = unsafe {
+        match way {
+            "tcp" => connect(libc::SOCK_STREAM, 0, &v4(port)),
+            "mapped" => connect(libc::SOCK_STREAM, 0, &mapped(port)),
+            "mptcp" => connect(libc::SOCK_STREAM, libc::IPPROTO_MPTCP, &v4(port)),
+            "udp-connect" => connect(libc::SOCK_DGRAM, 0, &v4(port)),
+            "fast-open" => send_to(libc::SOCK_STREAM, 0, libc::MSG_FASTOPEN, &v4(port)),
+            "udp-sendto" => send_to(libc::SOCK_DGRAM, 0, 0, &v4(port)),
+            "raw" => send_raw(port),
+            "thread" => std::thread::spawn(move || connect(libc::SOCK_STREAM, 0, &v4(port))).join().expect("it"),
+            "uring" => return by_ring(port),
+            other => panic!("no way {other}"),
+        }
+    };
+    if done < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) } else { 0 }
+}
+
+unsafe fn connect<A>(kind: i32, protocol: i32, address: &A) -> i32 {
+    // SAFETY: by the caller's contract: an address structure.
+    unsafe {
+        let family = i32::from(*std::ptr::from_ref(address).cast::<u16>());
+        let socket = libc::socket(family, kind, protocol);
+        if socket < 0 {
+            return socket;
+        }
+        let done = libc::connect(socket, std::ptr::from_ref(address).cast(), size_of::<A>() as u32);
+        let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        libc::close(socket);
+        *libc::__errno_location() = error;
+        done
+    }
+}
+
+unsafe fn send_to<A>(kind: i32, protocol: i32, flags: i32, address: &A) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, kind, protocol);
+        if socket < 0 {
+            return socket;
+        }
+        let text = b"out";
+        let to = std::ptr::from_ref(address).cast();
+        let done = libc::sendto(socket, text.as_ptr().cast(), text.len(), flags, to, size_of::<A>() as u32);
+        let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        libc::close(socket);
+        *libc::__errno_location() = error;
+        done as i32
+    }
+}
+
+/// A UDP datagram made by hand on a raw socket.
+unsafe fn send_raw(port: u16) -> i32 {
+    // SAFETY: as above.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP);
+        if socket < 0 {
+            return socket;
+        }
+        let mut datagram = [0u8; 11];
+        datagram[..2].copy_from_slice(&4_000u16.to_be_bytes());
+        datagram[2..4].copy_from_slice(&port.to_be_bytes());
+        datagram[4..6].copy_from_slice(&11u16.to_be_bytes());
+        datagram[8..].copy_from_slice(b"out");
+        let to = v4(0);
+        let size = size_of::<libc::sockaddr_in>() as u32;
+        let done = libc::sendto(socket, datagram.as_ptr().cast(), datagram.len(), 0, (&raw const to).cast(), size);
+        let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        libc::close(socket);
+        *libc::__errno_location() = error;
+        done as i32
+    }
+}
+
+fn by_ring(port: u16) -> i32 {
+    let Ok(mut ring) = IoUring::new(4) else { return 38 };
+    let address = v4(port);
+    // SAFETY: the address outlives the operation, which is waited for.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        let connect = opcode::Connect::new(types::Fd(socket), (&raw const address).cast(), size_of_val(&address) as u32);
+        ring.submission().push(&connect.build()).expect("room");
+        ring.submit_and_wait(1).expect("submitted");
+        let done = ring.completion().next().expect("an answer").result();
+        libc::close(socket);
+        if done < 0 { -done } else { 0 }
+    }
+}
+
+struct Puppet {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Puppet {
+    fn start(watch: &Watch) -> Self {
+        let mut command = watch.cgroup.command(std::env::current_exe().expect("own path"));
+        command.args(["--child", "puppet"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("a puppet");
+        let answers = BufReader::new(child.stdout.take().expect("its output"));
+        Self { child, answers }
+    }
+
+    fn errno(&mut self, way: &str, rest: impl std::fmt::Display) -> i32 {
+        let line = format!("{way} {rest}\n");
+        self.child.stdin.as_mut().expect("its input").write_all(line.as_bytes()).expect("it listens");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("it answers");
+        answer.trim().parse().unwrap_or_else(|_| panic!("{way}: {answer:?}"))
+    }
+}
+
+impl Drop for Puppet {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// ---- What the tests need -------------------------------------------------------------------------------------------
+
+fn isolate(watch: &Watch, puppet: &Puppet) -> KernelEnforcer {
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&watch.kernel).expect("deny maps"));
+    let decision = Decision {
+        number: 1,
+        target: Target::Tree { cookie: cookie_in_proc(puppet.child.id()).expect("it lives") },
+        action: DecisionAction::Isolate,
+        shadow: false,
+        allowed: Vec::new(),
+        allowed_files: Vec::new(),
+        contained: None,
+        author: Author::Operator("test".to_owned()),
+        finding: None,
+        reason: "test".to_owned(),
+        workload: None,
+        created: Time::default(),
+        until: Time { unix_ns: 0, boot_ns: boot_now() + 60_000_000_000 },
+        state: DecisionState::Active,
+        ended: None,
+        release: None,
+        hits: 0,
+        breaker: 0,
+        test: true,
+    };
+    enforcer.apply(&[decision], boot_now()).expect("applied");
+    enforcer
+}
+
+fn tcp_server() -> u16 {
+    let listener = TcpListener::bind("[::]:0").expect("a listener for both families");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    port
+}
+
+/// A UDP port, and how many datagrams came.
+fn udp_server() -> (u16, Arc<AtomicU64>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let port = socket.local_addr().expect("its address").port();
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = count.clone();
+    std::thread::spawn(move || {
+        while socket.recv(&mut [0; 64]).is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (port, count)
+}
+
+// ---- The tests -----------------------------------------------------------------------------------------------------
+
+fn no_way_of_connecting_passes_a_denial() {
+    let watch = Watch::new("ways");
+    let port = tcp_server();
+    let (mut inside, mut outside) = (Puppet::start(&watch), Puppet::start(&watch));
+    let ways = ["tcp", "mapped", "mptcp", "udp-connect", "fast-open", "thread", "uring"];
+    let before: Vec<i32> = ways.iter().map(|way| inside.errno(way, port)).collect();
+    let _enforcer = isolate(&watch, &inside);
+    for (way, before) in ways.iter().zip(before) {
+        let after = inside.errno(way, port);
+        if CANNOT.contains(&before) {
+            println!("{way} does not exist on this kernel (errno {before})");
+            continue;
+        }
+        assert_eq!((before, after), (0, EPERM), "{way}");
+        assert_eq!(outside.errno(way, port), 0, "{way}: nobody else is denied");
+    }
+}
+
+fn no_datagram_and_no_raw_packet_leaves() {
+    let mut watch = Watch::new("packets");
+    let lsm = watch.kernel.prove().is_ok_and(|proven| proven > 0);
+    let (port, count) = udp_server();
+    let (mut inside, mut outside) = (Puppet::start(&watch), Puppet::start(&watch));
+    let came = |count: &AtomicU64| {
+        std::thread::sleep(Duration::from_millis(100));
+        count.swap(0, Ordering::Relaxed)
+    };
+    for way in ["udp-sendto", "raw"] {
+        assert_eq!(inside.errno(way, port), 0, "{way}");
+        assert_eq!(came(&count), 1, "{way}: before the denial it comes through");
+    }
+    let _enforcer = isolate(&watch, &inside);
+    assert_eq!(inside.errno("udp-sendto", port), EPERM);
+    let raw = inside.errno("raw", port);
+    assert_eq!(raw, EPERM, "a raw socket {} refused", if lsm { "is" } else { "is made, but its packet is" });
+    assert_eq!(came(&count), 0, "nothing came through");
+    assert_eq!((outside.errno("udp-sendto", port), outside.errno("raw", port)), (0, 0));
+    assert_eq!(came(&count), 2, "nobody else is denied");
+}
+
+fn moving_to_another_cgroup_does_not_help() {
+    let watch = Watch::new("move");
+    let places = [watch.cgroup.child("down"), watch.cgroup.child("aside")];
+    let port = tcp_server();
+    let mut inside = Puppet::start(&watch);
+    assert_eq!(inside.errno("tcp", port), 0);
+    let _enforcer = isolate(&watch, &inside);
+    for place in &places {
+        assert_eq!(inside.errno("move", place.path.join("cgroup.procs").display()), 0, "it may move");
+        assert_eq!(inside.errno("tcp", port), EPERM, "but that is no way out");
+    }
+}
