@@ -166,7 +166,8 @@ fn by_ring(port: u16) -> i32 {
     // SAFETY: the address outlives the operation, which is waited for.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-        let connect = opcode::Connect::new(types::Fd(socket), (&raw const address).cast(), size_of_val(&address) as u32);
+        let connect =
+            opcode::Connect::new(types::Fd(socket), (&raw const address).cast(), size_of_val(&address) as u32);
         ring.submission().push(&connect.build()).expect("room");
         ring.submit_and_wait(1).expect("submitted");
         let done = ring.completion().next().expect("an answer").result();

@@ -157,7 +157,9 @@ fn an_idle_thread_shows_what_it_did() {
     std::thread::sleep(Duration::from_millis(50));
     let shown = |watch: &Watch| -> Vec<Vec<u16>> {
         let windows = watch.records().into_iter().filter_map(|record| match record {
-            Record::Window(window) if window.why == Why::Idle as u8 => Some(trace(&window).map(token::number).collect()),
+            Record::Window(window) if window.why == Why::Idle as u8 => {
+                Some(trace(&window).map(token::number).collect())
+            }
             _ => None,
         });
         windows.collect()

@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use super::chain::{Chain, Step};
 use super::gates;
 use super::inbox::Lane;
+use super::loss::{LossWatch, Said};
 use super::rows::{Change as RowChange, Normal, Rows};
 use crate::api::protocol::WatchItem;
 use crate::config::Config;
@@ -39,6 +40,8 @@ const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 const HEALTH_EVERY: Duration = Duration::from_secs(30);
 /// How often sockets that isolation closes are looked for: a service that restarts binds a new one.
 const HATCHES_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether evidence is lost.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often threads that went idle in the middle of a window are looked for.
 const IDLE_EVERY: Duration = Duration::from_secs(2);
 const PRUNE_EVERY: Duration = Duration::from_secs(86_400);
@@ -75,6 +78,8 @@ pub struct Judge {
     last_prune: Instant,
     last_hatches: Instant,
     last_idle: Instant,
+    last_look: Instant,
+    losses: LossWatch,
 }
 
 /// How long an exec record took to become a deny entry.
@@ -123,6 +128,8 @@ impl Judge {
             last_prune: now,
             last_hatches: now,
             last_idle: now,
+            last_look: now,
+            losses: LossWatch::default(),
         }
     }
 
@@ -170,6 +177,7 @@ impl Judge {
         }
         self.write_record(bytes);
         let Some(event) = event else { return };
+        self.losses.note(&event.process);
         self.ledger.enriched(record.kind(), &*event.process.exe != crate::enrich::UNKNOWN_EXE);
         if let (Record::Exec(exec), Body::Exec(_)) = (record, &event.body) {
             let program = model::facts::program(&event.process.exe, event.process.script.as_ref());
@@ -322,6 +330,9 @@ impl Judge {
         if is_due(&mut self.last_health, HEALTH_EVERY) {
             self.report_health(at);
         }
+        if is_due(&mut self.last_look, LOOK_EVERY) {
+            self.look_for_loss(at);
+        }
         if is_due(&mut self.last_idle, IDLE_EVERY)
             && let Err(error) = self.kernel.sweep_tasks()
         {
@@ -335,6 +346,17 @@ impl Judge {
         {
             tracing::warn!(%error, "old findings could not be pruned");
         }
+    }
+
+    fn look_for_loss(&mut self, at: Time) {
+        let stats = self.kernel.stats().unwrap_or_default();
+        let lost = stats.iter().map(|(_, _, stats)| stats.ring_full + stats.missed + stats.no_storage).sum();
+        let outcomes = match self.losses.look(lost) {
+            Some(Said::Lasts(text)) => self.chain.policy.about_loss(text, at),
+            Some(Said::Over) => self.chain.policy.loss_is_over(at),
+            None => return,
+        };
+        self.carry_out(outcomes, at);
     }
 
     /// Tells the kernel which sockets isolation closes, as they are bound now.

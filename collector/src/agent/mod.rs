@@ -12,6 +12,7 @@ mod containment;
 mod gates;
 pub mod inbox;
 mod judge;
+pub mod loss;
 pub mod rows;
 mod take_in;
 
@@ -265,7 +266,9 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
                 let directory = older.directory().display().to_string();
                 tracing::warn!(directory, links, maps, "removed what another version of Stockade had pinned");
             }
-            Err(error) => tracing::error!(%error, "what another version of Stockade pinned could not be removed: `stockade disarm`"),
+            Err(error) => {
+                tracing::error!(%error, "what another version of Stockade pinned could not be removed: `stockade disarm`")
+            }
         }
     }
     // What an earlier agent froze and nobody decided to keep frozen goes on.

@@ -139,17 +139,18 @@ impl Findings {
         self.open.values().filter(same).map(|finding| finding.id).take(MAX_RELATED).collect()
     }
 
-    /// A finding about the agent itself, one per subject and start.
+    /// A finding about the agent itself or about lost evidence, one per subject while it lasts.
     pub fn about_agent(
         &mut self,
         host: &Arc<str>,
+        kind: FindingType,
         subject: &str,
         text: String,
         config: &Config,
         at: Time,
     ) -> Option<(Change, Finding)> {
         let workload: Arc<str> = format!("agent:{subject}").into();
-        let key = (workload.clone(), 0, FindingType::Agent);
+        let key = (workload.clone(), 0, kind);
         if let Some(finding) = self.open.get_mut(&key) {
             finding.count = finding.count.saturating_add(1);
             finding.updated = at;
@@ -160,8 +161,8 @@ impl Findings {
             return None;
         }
         let finding = Finding {
-            id: id(host, &workload, 0, FindingType::Agent, at),
-            kind: FindingType::Agent,
+            id: id(host, &workload, 0, kind, at),
+            kind,
             severity: Severity::Medium,
             state: FindingState::Open,
             host: host.clone(),

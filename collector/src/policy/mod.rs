@@ -320,8 +320,22 @@ impl Policy {
 
     /// Reports something about the agent itself: `subject` is a short stable word, told once while it lasts.
     pub fn about_agent(&mut self, subject: &str, text: String, at: Time) -> Vec<Outcome> {
-        let told = self.findings.about_agent(&self.host, subject, text, &self.config, at);
+        let told = self.findings.about_agent(&self.host, FindingType::Agent, subject, text, &self.config, at);
         told.into_iter().map(|(change, finding)| Outcome::Finding(change, finding)).collect()
+    }
+
+    /// Reports that evidence is being lost.
+    pub fn about_loss(&mut self, text: String, at: Time) -> Vec<Outcome> {
+        let told = self.findings.about_agent(&self.host, FindingType::Loss, "loss", text, &self.config, at);
+        told.into_iter().map(|(change, finding)| Outcome::Finding(change, finding)).collect()
+    }
+
+    /// Nothing is lost any more.
+    pub fn loss_is_over(&mut self, at: Time) -> Vec<Outcome> {
+        let lossy = self.findings.iter().filter(|finding| finding.kind == FindingType::Loss).map(|finding| finding.id);
+        let ids: Vec<Uuid> = lossy.collect();
+        let closed = ids.into_iter().filter_map(|id| self.findings.close(id, at));
+        closed.map(|finding| Outcome::Finding(Change::Closed, finding)).collect()
     }
 
     /// Whether a workload's baseline is ready. `lost` is the share of its evidence that was lost.

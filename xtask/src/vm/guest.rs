@@ -13,6 +13,10 @@ use super::kernel::Kernel;
 /// A guest that says nothing for so long is ended.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// One host thread for all of the guest's CPUs. With a thread each, QEMU may run an instruction that another CPU is patching:
+/// attaching a program switches a static branch, and the guest dies of the breakpoint in it (seen with QEMU 7.2).
+pub const EMULATION: &str = "tcg,thread=single";
+
 /// How the guest's cgroups are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cgroups {
@@ -115,7 +119,7 @@ fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work:
     let (said, console) = (directory.0.join("said"), directory.0.join("console"));
     let modules = if cell.lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
+    qemu.args(["-accel", EMULATION, "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
         .args(["-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")

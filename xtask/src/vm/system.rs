@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use super::guest::{Scratch, run_to_its_end};
+use super::guest::{EMULATION, Scratch, run_to_its_end};
 use super::image::{Binaries, libraries};
 use super::kernel::{Kernel, cache};
 use crate::must;
@@ -28,7 +28,7 @@ pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
     let (said, console) = (directory.0.join("said"), directory.0.join("console"));
     let drive = |path: &Path, id: &str, more: &str| format!("file={},format=raw,if=none,id={id}{more}", path.display());
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048", "-smp", "2", "-nographic", "-nodefaults"])
+    qemu.args(["-accel", EMULATION, "-cpu", "max", "-m", "2048", "-smp", "2", "-nographic", "-nodefaults"])
         .args(["-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .args(["-drive", &drive(&disk, "system", ",snapshot=on"), "-device", "nvme,drive=system,serial=system"])
