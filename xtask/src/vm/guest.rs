@@ -94,11 +94,11 @@ impl Outcome {
     }
 }
 
-/// Runs tests in a guest.
-pub fn run_tests(kernel: &Kernel, cell: &Cell, binaries: &Binaries, only: Option<&str>) -> anyhow::Result<Report> {
-    let names: Vec<&str> = binaries.names().filter(|name| only.is_none_or(|only| only == *name)).collect();
+/// Runs tests in a guest; all when `only` names none.
+pub fn run_tests(kernel: &Kernel, cell: &Cell, binaries: &Binaries, only: &[&str]) -> anyhow::Result<Report> {
+    let names: Vec<&str> = binaries.names().filter(|name| only.is_empty() || only.contains(name)).collect();
     if names.is_empty() {
-        bail!("there is no test {}; see --list", only.unwrap_or_default());
+        bail!("there is no test {}; see --list", only.join(" "));
     }
     let runs = names.iter().map(|name| {
         format!("echo '@@ test {name}'\n/t/{name} --test-threads 1 --color never 2>&1\necho \"@@ end $?\"\n")

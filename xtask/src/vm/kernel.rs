@@ -11,6 +11,8 @@ use crate::{must, told};
 /// A kernel image on disk.
 #[derive(Clone, Debug)]
 pub struct Kernel {
+    /// What it was asked for by.
+    pub name: String,
     /// The bootable image.
     pub image: PathBuf,
     /// Its release, as `uname -r` prints it.
@@ -28,7 +30,7 @@ impl Kernel {
         let image = image_in(&root).with_context(|| format!("{package} holds no kernel image"))?;
         let file = image.file_name().unwrap_or_default().to_string_lossy();
         let release = file.trim_start_matches("vmlinuz-").to_owned();
-        Ok(Self { image, release })
+        Ok(Self { name: name.to_owned(), image, release })
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::guest::{Cell, Cgroups, Report, run_command, run_tests};
 use super::image::Binaries;
 use super::kernel::Kernel;
+use super::side_by_side;
 
 /// Where verified instructions are kept.
 const GOLDEN: &str = "docs/verifier.json";
@@ -19,18 +20,13 @@ const BAND: f64 = 1.5;
 
 /// Runs the matrix and, when `bless`, writes docs/kernels.md.
 pub fn run(root: &Path, binaries: &Binaries, names: &[&str], only: Option<&str>, bless: bool) -> anyhow::Result<()> {
+    let kernels = names.iter().map(|name| Kernel::get(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let results = side_by_side(&kernels, |kernel| column(kernel, binaries, only))?;
     let mut reports = Vec::new();
     let mut doctors = vec![own_doctor(binaries)?];
-    for name in names {
-        let kernel = Kernel::get(name)?;
-        for (lsm, cgroups) in [(true, Cgroups::V2), (false, Cgroups::V2), (true, Cgroups::Hybrid)] {
-            let cell = Cell { kernel: (*name).to_owned(), lsm, cgroups };
-            let report = run_tests(&kernel, &cell, binaries, only)?;
-            report.print();
-            reports.push(report);
-        }
-        let cell = Cell { kernel: (*name).to_owned(), lsm: true, cgroups: Cgroups::V2 };
-        doctors.push(doctor(&run_command(&kernel, &cell, binaries, &words("stockade doctor -o json"))?)?);
+    for (of_kernel, doctor) in results {
+        reports.extend(of_kernel);
+        doctors.push(doctor);
     }
     let outliers = check_verifier(root, &doctors, bless)?;
     if bless {
@@ -43,6 +39,26 @@ pub fn run(root: &Path, binaries: &Binaries, names: &[&str], only: Option<&str>,
         bail!("{failed} tests failed in guests; {}", outliers.join("; "));
     }
     Ok(())
+}
+
+/// Without LSM, and on the other cgroup layout, the tests run that could come out differently there.
+const VARIANTS: &[(bool, Cgroups, &[&str])] = &[
+    (true, Cgroups::V2, &[]),
+    (false, Cgroups::V2, &["kernel_lsm", "kernel_bypass"]),
+    (true, Cgroups::Hybrid, &["kernel_deny", "kernel_contain", "kernel_sweep"]),
+];
+
+fn column(kernel: &Kernel, binaries: &Binaries, only: Option<&str>) -> anyhow::Result<(Vec<Report>, Value)> {
+    let cell = |lsm, cgroups| Cell { kernel: kernel.name.clone(), lsm, cgroups };
+    let told = run_command(kernel, &cell(true, Cgroups::V2), binaries, &words("stockade doctor -o json"))?;
+    let mut reports = Vec::new();
+    for (lsm, cgroups, tests) in VARIANTS {
+        let tests: Vec<&str> = only.map_or_else(|| tests.to_vec(), |only| vec![only]);
+        let report = run_tests(kernel, &cell(*lsm, *cgroups), binaries, &tests)?;
+        report.print();
+        reports.push(report);
+    }
+    Ok((reports, doctor(&told)?))
 }
 
 fn words(line: &str) -> Vec<String> {
