@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let skip = !support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 14] = [
         ("a_tree_is_denied_with_children_older_and_younger_than_the_decision", a_tree_is_denied_with_all_its_children),
         ("a_cgroup_is_denied_with_its_children_and_no_other", a_cgroup_is_denied_with_its_children_and_no_other),
         ("an_address_a_prefix_and_its_ports_are_denied_v4_mapped_too", addresses_prefixes_and_ports_are_denied),
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         ("two_decisions_on_one_tree_are_undone_one_at_a_time", two_decisions_on_one_tree_are_undone_one_at_a_time),
         ("a_killed_agent_leaves_the_denial_until_its_deadline", a_killed_agent_leaves_the_denial_until_its_deadline),
         ("a_restarted_agent_takes_a_denial_over_without_a_gap", a_restarted_agent_takes_over_without_a_gap),
+        ("an_upgrade_leaves_no_gap_and_nothing_behind", an_upgrade_leaves_no_gap_and_nothing_behind),
         ("a_million_denied_connects_are_denied_and_told_rarely", a_million_denied_connects_are_denied_and_told_rarely),
         ("a_protected_process_is_never_denied", a_protected_process_is_never_denied),
         ("a_shadow_counts_and_lets_through", a_shadow_counts_and_lets_through),
@@ -365,6 +366,53 @@ fn a_restarted_agent_takes_over_without_a_gap() {
     let released = later(5);
     sleep(Duration::from_millis(150));
     assert!(all(&log.of("main", released), 0), "nothing of the first agent is left in force");
+    end(dialer);
+}
+
+fn an_upgrade_leaves_no_gap_and_nothing_behind() {
+    let (cgroup, bpffs) = (Cgroup::new("upgrade"), Bpffs::new("upgrade"));
+    let options = KernelOptions {
+        scope: Some(cgroup.path.clone()),
+        cgroup_mount: mount_of_cgroup2(),
+        bpffs: Some(bpffs.0.clone()),
+        ..KernelOptions::default()
+    };
+    let (server, log) = (Server::start(), Log::new("upgrade"));
+    let dialer = child(&cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
+    let older = Kernel::load(&options).expect("loaded");
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&older).expect("maps"));
+    let live = [decision(1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, later(60_000))];
+    let stamp = |mut kernel: Kernel| {
+        let cookie = cookie_in_proc(dialer.id());
+        let lineage = collector_common::map::Lineage { cookie, root: cookie, ..Default::default() };
+        kernel.take_in(dialer.id(), &lineage).expect("the lineage map");
+        kernel
+    };
+    let older = stamp(older);
+    enforcer.apply(&live, boot_now()).expect("applied");
+    let settled = later(10);
+    drop((older, enforcer));
+    // What another version of Stockade left behind: the same pins under its own number.
+    let ours = Pins::at(&bpffs.0);
+    let theirs = ours.directory().with_file_name("v1");
+    std::fs::rename(ours.directory(), &theirs).expect("renamed");
+    let newer = stamp(Kernel::load(&options).expect("loaded beside it"));
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&newer).expect("maps"));
+    enforcer.apply(&live, boot_now()).expect("applied anew");
+    let others = newer.pins().expect("pins").others();
+    assert_eq!(others.len(), 1, "the older layout is recognised");
+    sleep(Duration::from_millis(100));
+    for other in others {
+        other.remove_all().expect("removed");
+    }
+    sleep(Duration::from_millis(200));
+    let during = log.of("main", settled);
+    assert!(during.len() > 30 && all(&during, EPERM), "not one call got through: {during:?}");
+    assert!(!theirs.exists(), "nothing of the older version is left");
+    enforcer.apply(&[], boot_now()).expect("released");
+    let released = later(10);
+    sleep(Duration::from_millis(150));
+    assert!(all(&log.of("main", released), 0), "and nothing of it still denies");
     end(dialer);
 }
 
