@@ -89,5 +89,7 @@ pub struct Stats {
     pub map_full: u64,
     /// Owner or lineage was not known.
     pub unattributed: u64,
+    /// Early windows held back because their row had spoken often enough this second; the window itself comes later.
+    pub throttled: u64,
 }
-plain!(Stats, 72);
+plain!(Stats, 80);

@@ -38,7 +38,8 @@ pub struct TaskOnly {
 #[unsafe(link_section = "iter/task_file")]
 pub extern "C" fn sweep_sockets(context: *const TaskFile) -> i32 {
     // SAFETY: the context that the kernel gives; both pointers may be null at the end of the walk.
-    let (task, file) = unsafe { (read_volatile(&raw const (*context).task), read_volatile(&raw const (*context).file)) };
+    let (task, file) =
+        unsafe { (read_volatile(&raw const (*context).task), read_volatile(&raw const (*context).file)) };
     if task.is_null() || file.is_null() {
         return 0;
     }

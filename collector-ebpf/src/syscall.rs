@@ -9,9 +9,10 @@ use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_task_storage_get,
 };
-use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::macros::{btf_tracepoint, map};
+use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::BtfTracePointContext;
-use collector_common::map::{RowKey, THREAD_EARLY_SENT, THREAD_SHOWN, Thread};
+use collector_common::map::{MAX_ROWS, RowKey, THREAD_EARLY_SENT, THREAD_SHOWN, Thread};
 use collector_common::stats::{Program, Stats};
 use collector_common::syscall::{
     CLASS_MASK, EARLY_NOVEL, HAS_ARGUMENT_CLASS, MAY_TRIGGER, NOVEL, READS, TOLD_ELSEWHERE, WINDOW, WINDOW_TRIGGER,
@@ -31,6 +32,11 @@ use crate::{argument, file, scope, stats};
 const CREATE: u64 = 1;
 /// Calls between two attempts to write a window that did not fit.
 const RETRY: u32 = 16;
+/// Early windows of one row a second and CPU.
+const EARLY_PER_SECOND: u64 = 20;
+/// Second and early windows in it, by row.
+#[map(name = "early_budget")]
+static EARLY_BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(MAX_ROWS, 0);
 /// No call before this one.
 const NO_HISTORY: u32 = u32::MAX;
 /// One call before this one: not yet two numbers.
@@ -295,9 +301,27 @@ fn note(window: &mut Window, trigram: u32) -> bool {
     false
 }
 
+/// Whether a row has something left of this second's budget. Without one, a thousand novel threads of one workload would fill
+/// the ctrl ring and blind the host to another's attack.
+#[inline(always)]
+fn may_speak(row: u32) -> bool {
+    let Some(budget) = EARLY_BUDGET.get_ptr_mut(row) else { return false };
+    // SAFETY: a per-CPU value; helper without arguments.
+    let (budget, second) = unsafe { (&mut *budget, bpf_ktime_get_boot_ns() / 1_000_000_000) };
+    if budget[0] != second {
+        *budget = [second, 0];
+    }
+    budget[1] += 1;
+    budget[1] <= EARLY_PER_SECOND
+}
+
 /// Sends a copy of the unfinished window on the ctrl ring; its calls are counted when the window itself is written.
 #[inline(always)]
 fn write_early(thread: &mut Thread, stats: &mut Stats) {
+    if !may_speak(thread.window.row) {
+        stats.throttled += 1;
+        return;
+    }
     let window = &mut thread.window;
     fill_header(window, thread.next, stats, Why::Early);
     if !output(CTRL_RING, window, WAKEUP) {

@@ -186,12 +186,19 @@ fn sum(kernel: &[(Program, u32, Stats)], wanted: impl Fn(Program) -> bool) -> St
         no_storage: sum.no_storage + row.no_storage,
         map_full: sum.map_full + row.map_full,
         unattributed: sum.unattributed + row.unattributed,
+        throttled: sum.throttled + row.throttled,
     })
 }
 
 fn storage(kernel: &[(Program, u32, Stats)]) -> Storage {
     let all = sum(kernel, |_| true);
-    Storage { no_storage: all.no_storage, map_full: all.map_full, unattributed: all.unattributed }
+    Storage {
+        no_storage: all.no_storage,
+        map_full: all.map_full,
+        unattributed: all.unattributed,
+        throttled: all.throttled,
+        recursion: 0,
+    }
 }
 
 /// One kind of record: `sent = decoded + rejected + lost + in_flight`.
@@ -245,6 +252,10 @@ pub struct Storage {
     pub map_full: u64,
     /// Owner or lineage not known.
     pub unattributed: u64,
+    /// Early windows held back; their windows came later.
+    pub throttled: u64,
+    /// Times that the kernel did not run a program because it would have interrupted itself; not seen by any counter above.
+    pub recursion: u64,
 }
 
 /// Both halves of the ledger.
@@ -306,9 +317,10 @@ impl fmt::Display for Reconciliation {
             write!(out, " + no storage {no_storage}")?;
         }
         writeln!(out, " + open {open}")?;
-        let Storage { no_storage, map_full, unattributed } = self.storage;
-        if no_storage + map_full + unattributed > 0 {
-            writeln!(out, "kernel   storage refused {no_storage}, map full {map_full}, owner unknown {unattributed}")?;
+        let Storage { no_storage, map_full, unattributed, throttled, recursion } = self.storage;
+        if no_storage + map_full + unattributed + throttled + recursion > 0 {
+            write!(out, "kernel   storage refused {no_storage}, map full {map_full}, owner unknown {unattributed}")?;
+            writeln!(out, ", early windows held back {throttled}, programs not run {recursion}")?;
         }
         let verdict = if self.closes() { "closes" } else { "DOES NOT CLOSE" };
         write!(out, "ledger   {verdict}")

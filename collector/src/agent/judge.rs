@@ -390,7 +390,9 @@ impl Judge {
 
     /// The ledger as it stands.
     pub fn reconcile(&self) -> Reconciliation {
-        self.ledger.reconcile(&self.kernel.stats().unwrap_or_default())
+        let mut both = self.ledger.reconcile(&self.kernel.stats().unwrap_or_default());
+        both.storage.recursion = self.kernel.recursion_misses();
+        both
     }
 
     fn write_note(&mut self, note: &Note) {

@@ -11,6 +11,7 @@ mod file_id;
 mod offsets;
 mod pins;
 pub mod probe;
+mod recursion;
 mod selfcheck;
 pub mod sensitive;
 mod sweep;

@@ -192,6 +192,7 @@ impl Outcome {
             sum.no_storage += stats.no_storage;
             sum.map_full += stats.map_full;
             sum.unattributed += stats.unattributed;
+            sum.throttled += stats.throttled;
         }
         sum
     }
