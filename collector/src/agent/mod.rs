@@ -218,6 +218,7 @@ pub fn options_of(config: &Config) -> KernelOptions {
         window_age: Duration::from_millis(config.kernel.window_age_ms),
         file_again: Duration::from_millis(config.kernel.file_again_ms),
         skip_tgid: std::process::id(),
+        map_entries: &[],
         only: None,
     }
 }

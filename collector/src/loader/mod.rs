@@ -122,6 +122,8 @@ pub struct KernelOptions {
     pub file_again: Duration,
     /// Thread group whose calls are skipped: the agent's own.
     pub skip_tgid: u32,
+    /// Other sizes of maps, by name: for tests of what happens when one is full.
+    pub map_entries: &'static [(&'static str, u32)],
     /// Only these programs, for benchmarks; `None` = all.
     pub only: Option<&'static [&'static str]>,
 }
@@ -137,6 +139,7 @@ impl Default for KernelOptions {
             window_age: Duration::from_secs(2),
             file_again: Duration::from_secs(600),
             skip_tgid: std::process::id(),
+            map_entries: &[],
             only: None,
         }
     }
@@ -182,6 +185,9 @@ impl Kernel {
         let mut loader = EbpfLoader::new();
         loader.btf(Some(&btf)).allow_unsupported_maps();
         loader.map_max_entries("ctrl", options.ctrl_bytes).map_max_entries("bulk", options.bulk_bytes);
+        for (name, entries) in options.map_entries {
+            loader.map_max_entries(name, *entries);
+        }
         for (name, value) in &settings {
             loader.override_global(name, value, false);
         }
