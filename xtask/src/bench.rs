@@ -12,6 +12,7 @@ const BENCHES: &[(&str, &str)] = &[
     ("syscall_cost", "ns a syscall above an empty program on the same hook"),
     ("deny_latency", "exec record to deny entry; map update to first denied connect"),
     ("ledger_loss", "records lost against the rate offered and the size of the ring"),
+    ("operations", "fork, exec, open and connect with and without every program"),
     ("memory", "agent and kernel memory with many models and processes"),
 ];
 
