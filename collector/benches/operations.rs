@@ -12,7 +12,8 @@ use std::time::Instant;
 use collector::loader::{Kernel, KernelOptions, mount_of_cgroup2};
 
 const ROUNDS: usize = 6;
-const OPERATIONS: &[(&str, u32)] = &[("fork+exit", 300), ("exec", 150), ("open+close", 20_000), ("connect+close", 1_500)];
+const OPERATIONS: &[(&str, u32)] =
+    &[("fork+exit", 300), ("exec", 150), ("open+close", 20_000), ("connect+close", 1_500)];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();

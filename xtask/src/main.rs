@@ -2,6 +2,7 @@
 
 mod bench;
 mod bpf;
+mod fuzz;
 mod kafka;
 mod run;
 mod setup;
@@ -40,6 +41,8 @@ enum Chore {
     /// A real broker on this machine.
     #[command(subcommand)]
     Kafka(kafka::KafkaCommand),
+    /// Every parser of outside bytes under a fuzzer.
+    Fuzz(fuzz::Options),
     /// Measure.
     Bench(bench::Options),
 }
@@ -63,6 +66,7 @@ fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
         Chore::Vm(options) => vm::vm(root, &options),
         Chore::Tidy => tidy::tidy(root),
         Chore::Kafka(command) => kafka::run(command),
+        Chore::Fuzz(options) => fuzz::fuzz(root, &options),
         Chore::Bench(options) => bench::bench(root, &options),
     }
 }
