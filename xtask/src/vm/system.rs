@@ -108,11 +108,13 @@ stockade doctor
 (stockade run > /tmp/agent.log 2>&1) &
 for wait in $(seq 100); do stockade status > /dev/null 2>&1; [ $? -le 1 ] && break; sleep 1; done
 for request in $(seq 40); do curl -s -o /dev/null http://127.0.0.1/; redis-cli ping > /dev/null; done
+# A client that only greets: the listener forks a child for it.
+for knock in 1 2 3; do curl -s -m 2 telnet://127.0.0.1:22 < /dev/null > /dev/null; done
 sleep 10
 stockade status
-stockade top
+stockade top | cat
 stockade baseline status
-[ "$(stockade decisions list -o json)" = "[]" ] && echo "@@ denied nothing"
+[ "$(stockade decisions list -o json | tr -d ' \n')" = "[]" ] && echo "@@ denied nothing"
 stockade disarm && echo "@@ disarmed"
 tail -5 /tmp/agent.log
 "#;
