@@ -95,7 +95,7 @@ impl Binaries {
 }
 
 /// The shared libraries of a binary, its loader included.
-pub fn libraries(binary: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
+fn libraries(binary: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
     let text = told(Command::new("ldd").arg(binary)).with_context(|| format!("ldd {}", binary.display()))?;
     let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
     Ok(text.lines().filter_map(path).collect())
