@@ -198,6 +198,12 @@ impl Outcome {
     }
 }
 
+/// Waits; longer in a guest, where everything takes longer.
+pub fn pause(ms: u64) {
+    let times = if std::env::var_os("STOCKADE_GUEST").is_some() { 6 } else { 1 };
+    std::thread::sleep(Duration::from_millis(ms * times));
+}
+
 /// Runs to the end; the output must be a success.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("the child starts");

@@ -44,8 +44,8 @@ pub fn run(root: &Path, binaries: &Binaries, names: &[&str], only: Option<&str>,
 /// Without LSM, and on the other cgroup layout, the tests run that could come out differently there.
 const VARIANTS: &[(bool, Cgroups, &[&str])] = &[
     (true, Cgroups::V2, &[]),
-    (false, Cgroups::V2, &["kernel_lsm", "kernel_bypass"]),
-    (true, Cgroups::Hybrid, &["kernel_deny", "kernel_contain", "kernel_sweep"]),
+    (false, Cgroups::V2, &["kernel_lsm"]),
+    (true, Cgroups::Hybrid, &["kernel_contain", "kernel_bypass"]),
 ];
 
 fn column(kernel: &Kernel, binaries: &Binaries, only: Option<&str>) -> anyhow::Result<(Vec<Report>, Value)> {
