@@ -64,10 +64,10 @@ pub fn test(root: &Path) -> anyhow::Result<()> {
     if !status.success() {
         faults.push(format!("cargo test: {status}"));
     }
-    println!();
-    match vm::missing() {
-        Some(why) => println!("skipped  other kernels: {why}"),
-        None => faults.extend(vm::gate(root).err().map(|error| format!("{error:#}"))),
+    let kernels = vm::missing().map_or_else(vm::kernels, |why| Err(anyhow::anyhow!(why)));
+    match kernels {
+        Err(why) => println!("skipped  other kernels: {why:#}"),
+        Ok(kernels) => faults.extend(vm::gate(root, &kernels).err().map(|error| format!("{error:#}"))),
     }
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }
 }

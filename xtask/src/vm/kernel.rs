@@ -22,7 +22,11 @@ pub struct Kernel {
 impl Kernel {
     /// Finds or fetches a kernel.
     pub fn get(name: &str) -> anyhow::Result<Self> {
-        let package = package(name)?;
+        let package = package(name).or_else(|_| {
+            // A machine that has never asked for its lists knows no package at all.
+            must(Command::new("apt-get").args(["-q", "update"]))?;
+            package(name)
+        })?;
         let root = cache()?.join(&package);
         if image_in(&root).is_none() {
             fetch(&package, &root)?;

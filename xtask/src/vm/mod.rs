@@ -19,7 +19,7 @@ use clap::Args;
 
 use guest::{Cell, Cgroups};
 use image::Binaries;
-use kernel::Kernel;
+pub use kernel::Kernel;
 
 /// Which kernels, tests and variants.
 #[derive(Args)]
@@ -80,17 +80,21 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
 
 /// The part of the gate: what this machine's kernel may refuse, on two kernels side by side. The rest of the tests has run
 /// here already; the whole matrix takes half an hour.
-pub fn gate(root: &Path) -> anyhow::Result<()> {
+pub fn gate(root: &Path, kernels: &[Kernel]) -> anyhow::Result<()> {
     const TESTS: &[&str] = &["kernel_lsm", "kernel_bypass"];
     let binaries = Binaries::build(root)?;
-    let kernels = KERNELS.iter().map(|name| Kernel::get(name)).collect::<anyhow::Result<Vec<_>>>()?;
     let run = |kernel: &Kernel| {
         let cell = Cell { kernel: kernel.name.clone(), lsm: true, cgroups: Cgroups::V2 };
         guest::run_tests(kernel, &cell, &binaries, TESTS)
     };
-    let reports = side_by_side(&kernels, run)?;
+    let reports = side_by_side(kernels, run)?;
     let failed: usize = reports.iter().map(guest::Report::print).sum();
     if failed > 0 { bail!("{failed} tests failed in guests") } else { Ok(()) }
+}
+
+/// The kernels that the gate boots.
+pub fn kernels() -> anyhow::Result<Vec<Kernel>> {
+    KERNELS.iter().map(|name| Kernel::get(name)).collect()
 }
 
 /// Runs something for each kernel at the same time: a guest keeps one core busy.
