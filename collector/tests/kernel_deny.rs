@@ -13,6 +13,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use collector::decision::{Author, Decision, DecisionAction, DecisionState, Destination, Target};
 use collector::decode::Record;
@@ -23,7 +25,7 @@ use collector_common::deny::DENY_BREAKER;
 use collector_common::header::{cookie_of_ticks, tgid_of};
 use libtest_mimic::{Arguments, Failed, Trial};
 use model::event::Time;
-use support::{Cgroup, Watch, end, pause, run};
+use support::{Cgroup, Watch, end, run};
 use tools::{Bpffs, Log, Server};
 
 const MS: u64 = 1_000_000;
@@ -95,6 +97,11 @@ fn later(ms: u64) -> u64 {
     boot_now() + ms * MS
 }
 
+/// Longer than any test needs.
+fn long() -> u64 {
+    later(120_000 * support::slowness())
+}
+
 fn to(net: &str, ports: &[(u16, u16)]) -> Destination {
     Destination { net: net.parse().expect("a prefix"), ports: ports.to_vec() }
 }
@@ -136,21 +143,19 @@ fn a_tree_is_denied_with_all_its_children() {
         child(&watch.cgroup, &["family", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a family");
     let outsider =
         child(&watch.cgroup, &["dial", &server.local(), &other.0.to_string_lossy()]).spawn().expect("an outsider");
-    pause(400);
-    assert!(all(&log.of("main", 0), 0) && all(&log.of("orphan", 0), 0), "before: {:?}", log.lines());
+    let before = [log.enough_of("main", 0), log.enough_of("orphan", 0)];
+    assert!(before.iter().all(|before| all(before, 0)), "before: {before:?}");
     let target = Target::Tree { cookie: cookie_in_proc(family.id()) };
-    enforcer.apply(&[decision(1, target, later(20_000))], boot_now()).expect("applied");
+    enforcer.apply(&[decision(1, target, long())], boot_now()).expect("applied");
     let settled = later(5);
-    pause(1_500);
     for who in ["main", "orphan", "younger"] {
-        let after = log.of(who, settled);
+        let after = log.enough_of(who, settled);
         assert!(all(&after, EPERM), "{who}: {after:?}");
     }
-    assert!(all(&other.of("main", settled), 0), "nobody else is denied");
+    assert!(all(&other.enough_of("main", settled), 0), "nobody else is denied");
     enforcer.apply(&[], boot_now()).expect("released");
     let released = later(5);
-    pause(200);
-    assert!(all(&log.of("younger", released), 0), "a release is at once");
+    assert!(all(&log.enough_of("younger", released), 0), "a release is at once");
     end(family);
     end(outsider);
 }
@@ -163,7 +168,7 @@ fn a_cgroup_is_denied_with_its_children_and_no_other() {
     let mount = mount_of_cgroup2().expect("v2");
     let level = denied.path.strip_prefix(&mount).expect("below").components().count() as u32;
     let target = Target::Cgroup { id: denied.id(), level, path: "/denied".into() };
-    enforcer.apply(&[decision(1, target, later(20_000))], boot_now()).expect("applied");
+    enforcer.apply(&[decision(1, target, long())], boot_now()).expect("applied");
     assert_eq!(once(&denied, &server.local()), EPERM);
     assert_eq!(once(&inner, &server.local()), EPERM, "a delegated child is no way out");
     assert_eq!(once(&free, &server.local()), 0);
@@ -176,8 +181,7 @@ fn addresses_prefixes_and_ports_are_denied() {
     let whole = Target::Address { to: to("127.0.0.2/32", &[]) };
     let ports = Target::Address { to: to("127.9.0.0/16", &[(server.port, server.port)]) };
     let elsewhere = Target::Address { to: to("127.8.0.0/16", &[(1, 1)]) };
-    let live =
-        [decision(1, whole, later(20_000)), decision(2, ports, later(20_000)), decision(3, elsewhere, later(20_000))];
+    let live = [decision(1, whole, long()), decision(2, ports, long()), decision(3, elsewhere, long())];
     enforcer.apply(&live, boot_now()).expect("applied");
     let ask = |ip| once(&watch.cgroup, &server.at(ip));
     assert_eq!(ask([127, 0, 0, 2]), EPERM);
@@ -189,9 +193,12 @@ fn addresses_prefixes_and_ports_are_denied() {
     // A narrower prefix that has lapsed does not hide a wider one that has not, the agent doing nothing.
     let narrow = Target::Address { to: to("127.7.0.1/32", &[]) };
     let wide = Target::Address { to: to("127.7.0.0/24", &[]) };
-    let live = [decision(4, narrow, later(100)), decision(5, wide, later(20_000))];
+    let lapsed = later(100);
+    let live = [decision(4, narrow, lapsed), decision(5, wide, long())];
     enforcer.apply(&live, boot_now()).expect("applied");
-    pause(200);
+    while boot_now() < lapsed + 100 * MS {
+        sleep(Duration::from_millis(10));
+    }
     assert_eq!(ask([127, 7, 0, 1]), EPERM);
 }
 
@@ -200,18 +207,16 @@ fn a_tree_is_denied_one_destination_only() {
     let (server, log) = (Server::start(), Log::new("tree-address"));
     let dialer =
         child(&watch.cgroup, &["dial", &server.at([127, 0, 0, 2]), &log.0.to_string_lossy()]).spawn().expect("a child");
-    pause(200);
+    log.enough_of("main", 0);
     let cookie = cookie_in_proc(dialer.id());
     let elsewhere = Target::TreeAddress { cookie, to: to("127.0.0.9/32", &[]) };
-    enforcer.apply(&[decision(1, elsewhere, later(20_000))], boot_now()).expect("applied");
+    enforcer.apply(&[decision(1, elsewhere, long())], boot_now()).expect("applied");
     let first = later(5);
-    pause(150);
-    assert!(all(&log.of("main", first), 0), "another destination is free");
+    assert!(all(&log.enough_of("main", first), 0), "another destination is free");
     let here = Target::TreeAddress { cookie, to: to("127.0.0.0/24", &[(server.port, server.port)]) };
-    enforcer.apply(&[decision(2, here, later(20_000))], boot_now()).expect("applied");
+    enforcer.apply(&[decision(2, here, long())], boot_now()).expect("applied");
     let second = later(5);
-    pause(150);
-    assert!(all(&log.of("main", second), EPERM));
+    assert!(all(&log.enough_of("main", second), EPERM));
     assert_eq!(once(&watch.cgroup, &server.at([127, 0, 0, 2])), 0, "another tree is free");
     end(dialer);
 }
@@ -224,18 +229,17 @@ fn a_fence_leaves_its_gate_open() {
     for (number, (ip, log)) in [([127, 0, 0, 2], &inside), ([127, 0, 0, 3], &outside)].into_iter().enumerate() {
         let dialer =
             child(&watch.cgroup, &["dial", &server.at(ip), &log.0.to_string_lossy()]).spawn().expect("a child");
-        pause(150);
-        let mut fenced =
-            decision(number as u64 + 1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, later(20_000));
+        log.enough_of("main", 0);
+        let mut fenced = decision(number as u64 + 1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, long());
         fenced.allowed = vec![to("127.0.0.2/32", &[(server.port, server.port)])];
         live.push(fenced);
         dialers.push(dialer);
     }
     enforcer.apply(&live, boot_now()).expect("applied");
     let settled = later(5);
-    pause(200);
-    assert!(all(&inside.of("main", settled), 0), "the gate: {:?}", inside.of("main", settled));
-    assert!(all(&outside.of("main", settled), EPERM), "the fence: {:?}", outside.of("main", settled));
+    let (within, beyond) = (inside.enough_of("main", settled), outside.enough_of("main", settled));
+    assert!(all(&within, 0), "the gate: {within:?}");
+    assert!(all(&beyond, EPERM), "the fence: {beyond:?}");
     dialers.into_iter().for_each(end);
 }
 
@@ -253,14 +257,16 @@ fn the_peer_of_an_open_connection_gets_no_more_bytes() {
             counter.fetch_add(bytes as u64, Ordering::Relaxed);
         }
     });
-    pause(300);
-    let before = received.load(Ordering::Relaxed);
-    assert!(before > 10, "it talks");
+    let patience = long();
+    while received.load(Ordering::Relaxed) <= 10 {
+        assert!(boot_now() < patience, "it talks");
+        sleep(Duration::from_millis(5));
+    }
     let target = Target::Tree { cookie: cookie_in_proc(talker.id()) };
-    enforcer.apply(&[decision(1, target, later(20_000))], boot_now()).expect("applied");
-    pause(100);
+    enforcer.apply(&[decision(1, target, long())], boot_now()).expect("applied");
+    sleep(Duration::from_millis(100));
     let cut = received.load(Ordering::Relaxed);
-    pause(400);
+    sleep(Duration::from_millis(400));
     assert_eq!(received.load(Ordering::Relaxed), cut, "silence");
     end(talker);
 }
@@ -269,14 +275,14 @@ fn two_decisions_on_one_tree_are_undone_one_at_a_time() {
     let (watch, mut enforcer) = guard("two");
     let (server, log) = (Server::start(), Log::new("two"));
     let dialer = child(&watch.cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
-    pause(200);
+    log.enough_of("main", 0);
     let target = || Target::Tree { cookie: cookie_in_proc(dialer.id()) };
-    let mut live = vec![decision(1, target(), later(20_000)), decision(2, target(), later(30_000))];
+    let mut live = vec![decision(1, target(), long()), decision(2, target(), long())];
     for wanted in [EPERM, EPERM, 0] {
         enforcer.apply(&live, boot_now()).expect("applied");
         let settled = later(5);
-        pause(150);
-        assert!(all(&log.of("main", settled), wanted), "{} left: {:?}", live.len(), log.of("main", settled));
+        let after = log.at_least(20, "main", settled);
+        assert!(all(&after, wanted), "{} left: {after:?}", live.len());
         live.pop();
     }
     let hits = enforcer.hits().expect("hits");
@@ -285,14 +291,14 @@ fn two_decisions_on_one_tree_are_undone_one_at_a_time() {
 }
 
 fn a_killed_agent_leaves_the_denial_until_its_deadline() {
-    const TTL_MS: u64 = 2_500;
+    let ttl_ms = 2_500 * support::slowness();
     let cgroup = Cgroup::new("killed");
     let bpffs = Bpffs::new("killed");
     let (server, log) = (Server::start(), Log::new("killed"));
     let mut agent = Command::new(std::env::current_exe().expect("own path"))
         .args(["--child", "agent"])
         .args([cgroup.path.as_os_str(), bpffs.0.as_os_str()])
-        .arg(TTL_MS.to_string())
+        .arg(ttl_ms.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -300,14 +306,14 @@ fn a_killed_agent_leaves_the_denial_until_its_deadline() {
     let mut told = BufReader::new(agent.stdout.take().expect("its output")).lines();
     assert_eq!(told.next().expect("a line").expect("text"), "ready");
     let family = child(&cgroup, &["family", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a family");
-    pause(300);
+    log.enough_of("orphan", 0);
     writeln!(agent.stdin.as_mut().expect("its input"), "{}", family.id()).expect("written");
     let until: u64 = told.next().expect("a line").expect("text").parse().expect("a time");
     agent.kill().expect("killed");
     agent.wait().expect("gone");
     let killed = boot_now();
-    while boot_now() < until + 500 * MS {
-        pause(20);
+    while boot_now() < until + 500 * support::slowness() * MS {
+        sleep(Duration::from_millis(20));
     }
     for who in ["main", "orphan", "younger"] {
         let (mut last_denied, mut first_allowed, mut denied) = (0, u64::MAX, 0);
@@ -325,7 +331,8 @@ fn a_killed_agent_leaves_the_denial_until_its_deadline() {
         assert!(denied > 20, "{who} was denied without an agent");
         assert!(last_denied < until, "{who} was denied {} ms after the deadline", (last_denied - until) / MS);
         let late = first_allowed.saturating_sub(until);
-        assert!(first_allowed >= until && late < 50 * MS, "{who} was first allowed {} ms from the deadline", late / MS);
+        let soon = 50 * support::slowness() * MS;
+        assert!(first_allowed >= until && late < soon, "{who} was first allowed {} ms from the deadline", late / MS);
     }
     end(family);
     let (links, maps) = Pins::at(&bpffs.0).remove_all().expect("unpinned");
@@ -349,21 +356,19 @@ fn a_restarted_agent_takes_over_without_a_gap() {
     };
     let (kernel, mut enforcer) = start();
     let dialer = child(&cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
-    pause(200);
-    let live = [decision(1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, later(60_000))];
+    log.enough_of("main", 0);
+    let live = [decision(1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, long())];
     enforcer.apply(&live, boot_now()).expect("applied");
     let settled = later(5);
     drop((kernel, enforcer));
-    pause(200);
+    sleep(Duration::from_millis(200));
     let (_kernel, mut enforcer) = start();
     enforcer.apply(&live, boot_now()).expect("taken over");
-    pause(300);
-    let during = log.of("main", settled);
-    assert!(during.len() > 10 && all(&during, EPERM), "not one call got through: {during:?}");
+    let during = log.at_least(51, "main", settled);
+    assert!(during.len() > 50 && all(&during, EPERM), "not one call got through: {during:?}");
     enforcer.apply(&[], boot_now()).expect("released");
     let released = later(5);
-    pause(150);
-    assert!(all(&log.of("main", released), 0), "nothing of the first agent is left in force");
+    assert!(all(&log.enough_of("main", released), 0), "nothing of the first agent is left in force");
     end(dialer);
 }
 
@@ -379,7 +384,7 @@ fn an_upgrade_leaves_no_gap_and_nothing_behind() {
     let dialer = child(&cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
     let older = Kernel::load(&options).expect("loaded");
     let mut enforcer = KernelEnforcer::new(KernelMaps::of(&older).expect("maps"));
-    let live = [decision(1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, later(60_000))];
+    let live = [decision(1, Target::Tree { cookie: cookie_in_proc(dialer.id()) }, long())];
     let stamp = |mut kernel: Kernel| {
         let cookie = cookie_in_proc(dialer.id());
         let lineage = collector_common::map::Lineage { cookie, root: cookie, ..Default::default() };
@@ -399,38 +404,36 @@ fn an_upgrade_leaves_no_gap_and_nothing_behind() {
     enforcer.apply(&live, boot_now()).expect("applied anew");
     let others = newer.pins().expect("pins").others();
     assert_eq!(others.len(), 1, "the older layout is recognised");
-    pause(100);
+    sleep(Duration::from_millis(100));
     for other in others {
         other.remove_all().expect("removed");
     }
-    pause(200);
-    let during = log.of("main", settled);
-    assert!(during.len() > 10 && all(&during, EPERM), "not one call got through: {during:?}");
+    let during = log.at_least(31, "main", settled);
+    assert!(during.len() > 30 && all(&during, EPERM), "not one call got through: {during:?}");
     assert!(!theirs.exists(), "nothing of the older version is left");
     enforcer.apply(&[], boot_now()).expect("released");
     let released = later(10);
-    pause(150);
-    assert!(all(&log.of("main", released), 0), "and nothing of it still denies");
+    assert!(all(&log.enough_of("main", released), 0), "and nothing of it still denies");
     end(dialer);
 }
 
 fn a_million_denied_connects_are_denied_and_told_rarely() {
     let (watch, mut enforcer) = guard("million");
     let target = Target::Address { to: to("127.0.0.5/32", &[]) };
-    enforcer.apply(&[decision(1, target, later(120_000))], boot_now()).expect("applied");
+    enforcer.apply(&[decision(1, target, long())], boot_now()).expect("applied");
     // Emulated, a million would take minutes.
-    let times = if std::env::var_os("STOCKADE_GUEST").is_some() { 100_000 } else { 1_000_000 };
+    let times = 1_000_000 / support::slowness();
     let started = boot_now();
     let hammer = child(&watch.cgroup, &["hammer", "127.0.0.5:9", &times.to_string()])
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child");
-    pause(100);
+    sleep(Duration::from_millis(100));
     // Something else happens meanwhile, and is told at once.
     let began = boot_now();
     assert_eq!(once(&watch.cgroup, "127.0.0.1:1"), 111);
     watch.wait_for("exec meanwhile", |record| matches!(record, Record::Exec(exec) if exec.header.boot_ns > began));
-    assert!(boot_now() - began < 1_000 * MS, "the alert was not late");
+    assert!(boot_now() - began < 1_000 * support::slowness() * MS, "the alert was not late");
     let output = hammer.wait_with_output().expect("its end");
     let took_s = (boot_now() - started) / (1_000 * MS);
     assert_eq!(String::from_utf8_lossy(&output.stdout), times.to_string(), "every single one was denied");
@@ -449,15 +452,15 @@ fn a_protected_process_is_never_denied() {
     let (mut watch, mut enforcer) = guard("protected");
     let (server, log) = (Server::start(), Log::new("protected"));
     let dialer = child(&watch.cgroup, &["dial", &server.local(), &log.0.to_string_lossy()]).spawn().expect("a child");
-    pause(200);
+    log.enough_of("main", 0);
     let cookie = cookie_in_proc(dialer.id());
     assert!(watch.kernel.protect(cookie).expect("marked"));
     let everybody = Target::Address { to: to("127.0.0.0/8", &[]) };
-    let live = [decision(1, Target::Tree { cookie }, later(20_000)), decision(2, everybody, later(20_000))];
+    let live = [decision(1, Target::Tree { cookie }, long()), decision(2, everybody, long())];
     enforcer.apply(&live, boot_now()).expect("applied");
     let settled = later(5);
-    pause(200);
-    assert!(all(&log.of("main", settled), 0), "whatever matches: {:?}", log.of("main", settled));
+    let after = log.enough_of("main", settled);
+    assert!(all(&after, 0), "whatever matches: {after:?}");
     assert_eq!(once(&watch.cgroup, &server.local()), EPERM, "others are");
     end(dialer);
 }
@@ -465,7 +468,7 @@ fn a_protected_process_is_never_denied() {
 fn a_shadow_counts_and_lets_through() {
     let (watch, mut enforcer) = guard("shadow");
     let server = Server::start();
-    let mut shadow = decision(1, Target::Address { to: to("127.0.0.1/32", &[]) }, later(20_000));
+    let mut shadow = decision(1, Target::Address { to: to("127.0.0.1/32", &[]) }, long());
     shadow.shadow = true;
     enforcer.apply(&[shadow], boot_now()).expect("applied");
     assert_eq!(once(&watch.cgroup, &server.local()), 0);
@@ -477,10 +480,10 @@ fn a_shadow_counts_and_lets_through() {
 fn a_breaker_counts_trees_not_hammering() {
     let (watch, mut enforcer) = guard("breaker");
     let server = Server::start();
-    let mut automatic = decision(1, Target::Address { to: to("127.0.0.1/32", &[]) }, later(60_000));
+    let mut automatic = decision(1, Target::Address { to: to("127.0.0.1/32", &[]) }, long());
     automatic.author = Author::Automatic;
     automatic.breaker = 2;
-    let other = decision(2, Target::Address { to: to("127.0.0.2/32", &[]) }, later(60_000));
+    let other = decision(2, Target::Address { to: to("127.0.0.2/32", &[]) }, long());
     enforcer.apply(&[automatic, other], boot_now()).expect("applied");
     let output = run(&mut child(&watch.cgroup, &["hammer", &server.local(), "20000"]));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "20000", "one tree opens nothing, however it hammers");

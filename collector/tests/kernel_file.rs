@@ -150,12 +150,13 @@ fn a_directory_is_told_once_a_mode() {
 }
 
 fn a_known_use_is_told_again_after_a_while() {
-    let watch = Watch::with("again", |options| options.file_again = Duration::from_millis(300));
+    let pause = Duration::from_millis(300 * support::slowness());
+    let watch = Watch::with("again", |options| options.file_again = pause);
     let place = Place::new("again");
     run(&mut child(&watch, "read", &place));
     run(&mut child(&watch, "read", &place));
     assert_eq!(files(&watch, &place).len(), 1, "not told twice at once");
-    std::thread::sleep(Duration::from_millis(350));
+    std::thread::sleep(pause + Duration::from_millis(50));
     run(&mut child(&watch, "read", &place));
     assert_eq!(files(&watch, &place).len(), 2, "but again later, so that a baseline learns how regular it is");
 }

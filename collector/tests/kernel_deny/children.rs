@@ -12,7 +12,7 @@ use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
 use collector::loader::{Kernel, KernelOptions, mount_of_cgroup2};
 
-use super::{MS, cookie_in_proc, decision};
+use super::{MS, cookie_in_proc, decision, support};
 
 /// One action, by name.
 pub fn act(args: &[String]) {
@@ -41,7 +41,7 @@ fn errno_of(address: &str) -> i32 {
 
 fn dial(address: &str, log: &Path, who: &str) {
     let mut log = OpenOptions::new().create(true).append(true).open(log).expect("a log");
-    for _ in 0..2_000 {
+    for _ in 0..2_000 * support::slowness() {
         let at = boot_now();
         let errno = errno_of(address);
         log.write_all(format!("{who} {at} {errno}\n").as_bytes()).expect("written");

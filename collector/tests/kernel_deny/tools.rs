@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use collector::loader::Pins;
 
@@ -68,8 +69,26 @@ impl Log {
         complete.lines().map(parse).collect()
     }
 
+    /// How somebody's calls after a moment ended.
     pub fn of(&self, who: &str, after: u64) -> Vec<i32> {
         self.lines().into_iter().filter(|(name, at, _)| name == who && *at > after).map(|(_, _, errno)| errno).collect()
+    }
+
+    /// The same, as soon as there are ten: on a slow machine that takes a while, and it says nothing about a denial.
+    pub fn enough_of(&self, who: &str, after: u64) -> Vec<i32> {
+        self.at_least(10, who, after)
+    }
+
+    /// The same, as soon as there are so many; what there is after half a minute.
+    pub fn at_least(&self, count: usize, who: &str, after: u64) -> Vec<i32> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let found = self.of(who, after);
+            if found.len() >= count || Instant::now() > deadline {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

@@ -33,6 +33,11 @@ pub fn kernel_tests_are_on() -> bool {
     true
 }
 
+/// How many times longer things may take here than on a machine of one's own: a guest is emulated.
+pub fn slowness() -> u64 {
+    if std::env::var_os("STOCKADE_GUEST").is_some() { 10 } else { 1 }
+}
+
 /// A cgroup that only this test uses; its processes are killed and it is removed at the end.
 pub struct Cgroup {
     pub path: PathBuf,
@@ -152,12 +157,12 @@ impl Watch {
 
     /// Waits until a record is there.
     pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&Record) -> bool) -> Record {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10 * slowness());
         loop {
             if let Some((_, record)) = lock(&self.seen).records.iter().find(|(_, record)| wanted(record)) {
                 return record.clone();
             }
-            assert!(Instant::now() < deadline, "no {what} within 10 s");
+            assert!(Instant::now() < deadline, "no {what} within {} s", 10 * slowness());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -200,8 +205,7 @@ impl Outcome {
 
 /// Waits; longer in a guest, where everything takes longer.
 pub fn pause(ms: u64) {
-    let times = if std::env::var_os("STOCKADE_GUEST").is_some() { 6 } else { 1 };
-    std::thread::sleep(Duration::from_millis(ms * times));
+    std::thread::sleep(Duration::from_millis(ms * slowness()));
 }
 
 /// Runs to the end; the output must be a success.
