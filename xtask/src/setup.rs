@@ -101,7 +101,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         what: "QEMU, busybox, cpio, debootstrap (for guests with other kernels)",
-        packages: &["qemu-system-x86", "busybox-static", "cpio", "debootstrap", "e2fsprogs", "binutils"],
+        packages: &["qemu-system-x86", "busybox-static", "cpio", "debootstrap", "e2fsprogs", "binutils", "xz-utils"],
         megabytes: 300,
         seconds: 40,
         purpose: Purpose::Vm,

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::image::Binaries;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, MODULES};
+use super::outcome::{self, Outcome, outcomes};
+use crate::must;
 
 /// A guest that says nothing for so long is ended.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// A guest that takes longer than this is ended, whatever it says.
+const LONGEST: Duration = Duration::from_secs(7_200);
 
 /// One host thread for all of the guest's CPUs. With a thread each, QEMU may run an instruction that another CPU is patching:
 /// attaching a program switches a static branch, and the guest dies of the breakpoint in it (seen with QEMU 7.2).
@@ -33,19 +37,6 @@ pub struct Cell {
     /// bpf is among the security modules.
     pub lsm: bool,
     pub cgroups: Cgroups,
-}
-
-/// What became of one test binary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    pub test: String,
-    pub passed: Vec<String>,
-    pub failed: Vec<String>,
-    pub left_out: Vec<String>,
-    /// Why tests were left out, as they said it.
-    pub reasons: Vec<String>,
-    /// It did not come to its end.
-    pub cut: bool,
 }
 
 /// What a guest said.
@@ -73,24 +64,7 @@ impl Report {
 
     /// Tests that failed or never ended.
     pub fn failed(&self) -> usize {
-        self.outcomes.iter().map(|outcome| outcome.failed.len() + usize::from(outcome.cut)).sum()
-    }
-}
-
-impl Outcome {
-    /// `kernel_lsm: 9 passed, 1 failed (name), 2 left out: reason`.
-    pub fn line(&self) -> String {
-        let mut line = format!("{}: {} passed", self.test, self.passed.len());
-        if !self.failed.is_empty() {
-            line += &format!(", {} failed ({})", self.failed.len(), self.failed.join(", "));
-        }
-        if self.cut {
-            line += ", did not come to its end";
-        }
-        if !self.left_out.is_empty() {
-            line += &format!(", {} left out: {}", self.left_out.len(), self.reasons.join("; "));
-        }
-        line
+        self.outcomes.iter().map(Outcome::faults).sum()
     }
 }
 
@@ -101,31 +75,47 @@ pub fn run_tests(kernel: &Kernel, cell: &Cell, binaries: &Binaries, only: &[&str
         bail!("there is no test {}; see --list", only.join(" "));
     }
     let runs = names.iter().map(|name| {
-        format!("echo '@@ test {name}'\n/t/{name} --test-threads 1 --color never 2>&1\necho \"@@ end $?\"\n")
+        let begin = outcome::begin(name);
+        format!("echo '{begin}'\n/t/{name} --test-threads 1 --color never 2>&1\necho \"@@ end $?\"\n")
     });
     let text = boot(kernel, cell, binaries, &names, &runs.collect::<String>())?;
     Ok(Report { cell: cell.clone(), release: kernel.release.clone(), outcomes: outcomes(&text), text })
 }
 
-/// Runs a command in a guest; what it printed.
-pub fn run_command(kernel: &Kernel, cell: &Cell, binaries: &Binaries, command: &[String]) -> anyhow::Result<String> {
+/// Runs a command in a guest; what it printed, and its exit code.
+pub fn run_command(
+    kernel: &Kernel,
+    cell: &Cell,
+    binaries: &Binaries,
+    command: &[String],
+) -> anyhow::Result<(String, i32)> {
+    const END: &str = "@@ end ";
     let quoted: Vec<String> = command.iter().map(|part| format!("'{}'", part.replace('\'', "'\\''"))).collect();
-    boot(kernel, cell, binaries, &[], &format!("{}\n", quoted.join(" ")))
+    let text = boot(kernel, cell, binaries, &[], &format!("{}\necho \"{END}$?\"\n", quoted.join(" ")))?;
+    let Some((said, rest)) = text.rsplit_once(END) else {
+        bail!("the guest ended before the command did; it said:\n{text}");
+    };
+    let code: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    Ok((said.to_owned(), code.parse().with_context(|| format!("the guest gave no exit code but {rest:?}"))?))
+}
+
+/// Gives a shell in a guest to whoever sits at this terminal.
+pub fn shell(kernel: &Kernel, cell: &Cell, binaries: &Binaries) -> anyhow::Result<()> {
+    let directory = Scratch::new()?;
+    let work = "echo 'A guest; `stockade` and every test of the list are in /t. `exit` ends it.'\n\
+                setsid -c sh < /dev/ttyS1\n";
+    let names: Vec<&str> = binaries.names().collect();
+    let mut qemu = machine(kernel, cell, binaries, &names, &init(cell.cgroups, work), &directory.0)?;
+    // Ctrl-C is for the guest.
+    qemu.args(["-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"]);
+    must(&mut qemu)
 }
 
 fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work: &str) -> anyhow::Result<String> {
     let directory = Scratch::new()?;
-    let packed = binaries.pack(names, &init(cell.cgroups, work), &directory.0)?;
+    let mut qemu = machine(kernel, cell, binaries, names, &init(cell.cgroups, work), &directory.0)?;
     let (said, console) = (directory.0.join("said"), directory.0.join("console"));
-    let modules = if cell.lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", EMULATION, "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
-        .args(["-no-reboot", "-kernel"])
-        .arg(&kernel.image)
-        .arg("-initrd")
-        .arg(&packed)
-        .args(["-append", &format!("console=ttyS0 loglevel=6 panic=-1 lsm={modules}")])
-        .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", said.display())]);
+    qemu.args(["-serial", &format!("file:{}", said.display())]);
     run_to_its_end(qemu, &said, &console)?;
     let mut text = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
     let told = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
@@ -136,10 +126,33 @@ fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work:
     Ok(text)
 }
 
+/// QEMU with the kernel, an initramfs and a console in a file; the second serial port is the caller's.
+fn machine(
+    kernel: &Kernel,
+    cell: &Cell,
+    binaries: &Binaries,
+    names: &[&str],
+    init: &str,
+    directory: &Path,
+) -> anyhow::Result<Command> {
+    let packed = binaries.pack(kernel, names, init, directory)?;
+    let modules = if cell.lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-accel", EMULATION, "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
+        .args(["-no-reboot", "-kernel"])
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&packed)
+        .args(["-append", &format!("console=ttyS0 loglevel=6 panic=-1 lsm={modules}")])
+        .args(["-serial", &format!("file:{}", directory.join("console").display())]);
+    Ok(qemu)
+}
+
 /// Waits for the guest to power off; one that stays silent is ended, by its own pid.
 pub fn run_to_its_end(mut qemu: Command, said: &Path, console: &Path) -> anyhow::Result<()> {
     let mut child = qemu.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start QEMU")?;
-    let (mut len, mut last) = (0, Instant::now());
+    let began = Instant::now();
+    let (mut len, mut last) = (0, began);
     loop {
         if let Some(status) = child.try_wait()? {
             if !status.success() {
@@ -155,10 +168,14 @@ pub fn run_to_its_end(mut qemu: Command, said: &Path, console: &Path) -> anyhow:
         if now != len {
             (len, last) = (now, Instant::now());
         }
-        if last.elapsed() > PATIENCE {
+        let (silent, long) = (last.elapsed() > PATIENCE, began.elapsed() > LONGEST);
+        if silent || long {
             child.kill()?;
             child.wait()?;
-            bail!("the guest was silent for {} s and was ended", PATIENCE.as_secs());
+            let why = if silent { "said nothing for" } else { "was not done after" };
+            let limit = if silent { PATIENCE } else { LONGEST }.as_secs();
+            let text = fs::read(said).unwrap_or_default();
+            bail!("the guest {why} {limit} s and was ended; it had said:\n{}", String::from_utf8_lossy(&text));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -176,6 +193,8 @@ fn init(cgroups: Cgroups, work: &str) -> String {
              mount -t cgroup -o memory none /sys/fs/cgroup/memory\n"
         }
     };
+    // What `modprobe` would load on a real system when it is asked for.
+    let modules: String = MODULES.iter().map(|module| format!("insmod /m/{module}.ko\n")).collect();
     format!(
         "#!/bin/sh\n\
          export PATH=/t:/bin HOME=/tmp RUST_BACKTRACE=0 STOCKADE_GUEST=1\n\
@@ -185,48 +204,11 @@ fn init(cgroups: Cgroups, work: &str) -> String {
          mount -t bpf none /sys/fs/bpf\nmount -t tracefs none /sys/kernel/tracing\n\
          mount -t securityfs none /sys/kernel/security\n\
          ip link set lo up\n\
+         {modules}\
          exec > /dev/ttyS1 2>&1\nstty -F /dev/ttyS1 -onlcr 2>/dev/null\n\
          {work}\
          sync\npoweroff -f\n"
     )
-}
-
-/// Reads what the tests printed.
-fn outcomes(text: &str) -> Vec<Outcome> {
-    let mut outcomes: Vec<Outcome> = Vec::new();
-    for line in text.lines().map(|line| line.trim_end_matches('\r')) {
-        if let Some(test) = line.strip_prefix("@@ test ") {
-            outcomes.push(Outcome { test: test.to_owned(), cut: true, ..Outcome::default() });
-            continue;
-        }
-        let Some(outcome) = outcomes.last_mut() else { continue };
-        if line.starts_with("@@ end") {
-            outcome.cut = false;
-        } else if let Some(reason) = line.strip_prefix("skipped: ") {
-            outcome.reasons.push(reason.to_owned());
-        } else if let Some((name, how)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
-            let name = name.trim().to_owned();
-            match how.trim() {
-                "ok" => outcome.passed.push(name),
-                "ignored" => outcome.left_out.push(name),
-                // A failing test prints its panic before its verdict; the list of failures has its name.
-                _ => (),
-            }
-        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
-            outcome.failed.push(name.to_owned());
-        } else if line.trim() == "ok" || line.trim() == "FAILED" {
-            // The verdict of a test that printed something: counted from the summary.
-        }
-        if let Some(count) = line.strip_prefix("test result: ").and_then(summary_passed) {
-            let unnamed = count.saturating_sub(outcome.passed.len());
-            outcome.passed.extend((0..unnamed).map(|_| "(printed something)".to_owned()));
-        }
-    }
-    outcomes
-}
-
-fn summary_passed(rest: &str) -> Option<usize> {
-    rest.split_once(". ")?.1.split_once(" passed")?.0.trim().parse().ok()
 }
 
 /// A folder for one guest, removed at the end.
@@ -244,22 +226,5 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_tests_print_is_counted() {
-        let text = "@@ test kernel_lsm\r\n\nrunning 4 tests\ntest one   ... ok\ntest two ... \nthread panicked\nFAILED\n\
-                    test three ... ignored\nskipped: no LSM here\n---- two ----\ntest result: FAILED. 2 passed; 1 failed;\n\
-                    @@ end 101\n@@ test kernel\ntest a ... ok\n";
-        let outcomes = outcomes(text);
-        assert_eq!(outcomes[0].passed.len(), 2, "one of them printed something");
-        assert_eq!((outcomes[0].failed.as_slice(), outcomes[0].left_out.len()), (&["two".to_owned()][..], 1));
-        assert_eq!(outcomes[0].reasons, ["no LSM here"]);
-        assert!(!outcomes[0].cut && outcomes[1].cut, "the second never came to its end");
     }
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use super::kernel::{Kernel, MODULES};
 use crate::{bpf, cargo, must, told};
 
 /// Test targets of the collector that run on a kernel.
@@ -61,9 +62,9 @@ impl Binaries {
     }
 
     /// Packs an initramfs with these binaries that runs `init`.
-    pub fn pack(&self, names: &[&str], init: &str, directory: &Path) -> anyhow::Result<PathBuf> {
+    pub fn pack(&self, kernel: &Kernel, names: &[&str], init: &str, directory: &Path) -> anyhow::Result<PathBuf> {
         let root = directory.join("root");
-        for part in ["bin", "dev", "etc", "lib64", "proc", "run", "sys", "t", "tmp", "usr/bin"] {
+        for part in ["bin", "dev", "etc", "lib64", "m", "proc", "run", "sys", "t", "tmp", "usr/bin"] {
             fs::create_dir_all(root.join(part))?;
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
@@ -83,6 +84,9 @@ impl Binaries {
                     fs::copy(&library, &inside)?;
                 }
             }
+        }
+        for module in MODULES {
+            kernel.unpack_module(module, &root.join("m").join(format!("{module}.ko")))?;
         }
         fs::write(root.join("init"), init)?;
         fs::set_permissions(root.join("init"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;

@@ -17,7 +17,12 @@ pub struct Kernel {
     pub image: PathBuf,
     /// Its release, as `uname -r` prints it.
     pub release: String,
+    /// The unpacked package.
+    root: PathBuf,
 }
+
+/// What Stockade uses of these kernels that is a module there, in the order of loading: cutting connections asks through it.
+pub const MODULES: &[&str] = &["inet_diag", "tcp_diag"];
 
 impl Kernel {
     /// Finds or fetches a kernel.
@@ -34,7 +39,16 @@ impl Kernel {
         let image = image_in(&root).with_context(|| format!("{package} holds no kernel image"))?;
         let file = image.file_name().unwrap_or_default().to_string_lossy();
         let release = file.trim_start_matches("vmlinuz-").to_owned();
-        Ok(Self { name: name.to_owned(), image, release })
+        Ok(Self { name: name.to_owned(), image, release, root })
+    }
+
+    /// Writes a module as the guest can load it.
+    pub fn unpack_module(&self, name: &str, to: &Path) -> anyhow::Result<()> {
+        let line = "file=$(find \"$0/lib/modules\" -name \"$1.ko\" -o -name \"$1.ko.xz\" | head -n 1); \
+                    case \"$file\" in *.xz) xz -dc \"$file\";; ?*) cat \"$file\";; *) exit 1;; esac > \"$2\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).arg(&self.root).arg(name).arg(to);
+        must(&mut command).with_context(|| format!("no module {name} of {} (xz-utils unpacks it)", self.release))
     }
 }
 
@@ -72,7 +86,13 @@ fn fetch(package: &str, root: &Path) -> anyhow::Result<()> {
     must(Command::new("apt-get").args(["-q", "download", package]).current_dir(&cache))?;
     let file = packages_in(&cache, package).into_iter().find(|file| !before.contains(file)).or(before.first().cloned());
     let Some(file) = file else { bail!("apt-get downloaded nothing for {package}") };
-    must(Command::new("dpkg").arg("-x").arg(&file).arg(root))?;
+    // Whoever finds the folder under its own name finds all of it, and two that fetch at once do not meet.
+    let part = cache.join(format!("{package}.part-{}", std::process::id()));
+    must(Command::new("dpkg").arg("-x").arg(&file).arg(&part))?;
+    if fs::rename(&part, root).is_err() && image_in(root).is_none() {
+        bail!("cannot move {} to {}", part.display(), root.display());
+    }
+    let _ = fs::remove_dir_all(&part);
     Ok(fs::remove_file(file)?)
 }
 

@@ -10,6 +10,7 @@ mod guest;
 mod image;
 mod kernel;
 mod matrix;
+mod outcome;
 mod system;
 
 use std::path::Path;
@@ -19,7 +20,7 @@ use clap::Args;
 
 use guest::{Cell, Cgroups};
 use image::Binaries;
-pub use kernel::Kernel;
+use kernel::Kernel;
 
 /// Which kernels, tests and variants.
 #[derive(Args)]
@@ -43,6 +44,9 @@ pub struct Options {
     /// Boot a Debian system with systemd, nginx, redis and sshd, and run the agent there on the whole host.
     #[arg(long)]
     system: bool,
+    /// Instead of tests, a shell in the guest; Ctrl-C goes there too.
+    #[arg(long)]
+    shell: bool,
     /// Instead of tests, run this in the guest (`stockade` is there).
     #[arg(last = true)]
     command: Vec<String>,
@@ -61,9 +65,16 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
         return names.iter().try_for_each(|name| system::run(root, &Kernel::get(name)?));
     }
     let binaries = Binaries::build(root)?;
+    if options.shell {
+        return guest::shell(&Kernel::get(names[0])?, &cell(names[0], options), &binaries);
+    }
     if !options.command.is_empty() {
         let cell = cell(names[0], options);
-        print!("{}", guest::run_command(&Kernel::get(names[0])?, &cell, &binaries, &options.command)?);
+        let (said, code) = guest::run_command(&Kernel::get(names[0])?, &cell, &binaries, &options.command)?;
+        print!("{said}");
+        if code != 0 {
+            bail!("the command ended with {code} in the guest");
+        }
         return Ok(());
     }
     if options.bless || (options.kernel.is_none() && !options.no_lsm && !options.hybrid) {
@@ -79,22 +90,28 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
 }
 
 /// The part of the gate: what this machine's kernel may refuse, on two kernels side by side. The rest of the tests has run
-/// here already; the whole matrix takes half an hour.
-pub fn gate(root: &Path, kernels: &[Kernel]) -> anyhow::Result<()> {
+/// here already; the whole matrix takes half an hour. Says why when it was left out.
+///
+/// # Errors
+/// A test failed, or the guest did.
+pub fn gate(root: &Path) -> anyhow::Result<Option<String>> {
     const TESTS: &[&str] = &["kernel_lsm", "kernel_bypass"];
+    if let Some(why) = missing() {
+        return Ok(Some(why));
+    }
+    // Without a network there is nothing to download; that says nothing about Stockade.
+    let kernels = match KERNELS.iter().map(|name| Kernel::get(name)).collect::<anyhow::Result<Vec<_>>>() {
+        Ok(kernels) => kernels,
+        Err(error) => return Ok(Some(format!("no kernels: {error:#}"))),
+    };
     let binaries = Binaries::build(root)?;
     let run = |kernel: &Kernel| {
         let cell = Cell { kernel: kernel.name.clone(), lsm: true, cgroups: Cgroups::V2 };
         guest::run_tests(kernel, &cell, &binaries, TESTS)
     };
-    let reports = side_by_side(kernels, run)?;
+    let reports = side_by_side(&kernels, run)?;
     let failed: usize = reports.iter().map(guest::Report::print).sum();
-    if failed > 0 { bail!("{failed} tests failed in guests") } else { Ok(()) }
-}
-
-/// The kernels that the gate boots.
-pub fn kernels() -> anyhow::Result<Vec<Kernel>> {
-    KERNELS.iter().map(|name| Kernel::get(name)).collect()
+    if failed > 0 { bail!("{failed} tests failed in guests") } else { Ok(None) }
 }
 
 /// Runs something for each kernel at the same time: a guest keeps one core busy.
@@ -112,7 +129,7 @@ fn side_by_side<T: Send>(
 /// Why guests cannot run here.
 pub fn missing() -> Option<String> {
     let lacking = |(program, arg): &(&str, &str)| crate::told(std::process::Command::new(program).arg(arg)).is_none();
-    let programs = [("qemu-system-x86_64", "--version"), ("cpio", "--version"), ("apt-get", "--version")];
+    let programs = ["qemu-system-x86_64", "cpio", "apt-get", "xz", "strip"].map(|program| (program, "--version"));
     let program = programs.iter().find(|program| lacking(program)).map(|(program, _)| *program);
     let program = program.or_else(|| (!Path::new("/bin/busybox").exists()).then_some("/bin/busybox"));
     program.map(|program| format!("there is no {program}: `cargo xtask setup --for vm`"))
