@@ -25,7 +25,7 @@ use kernel::Kernel;
 /// Which kernels, tests and variants.
 #[derive(Args)]
 pub struct Options {
-    /// `6.1`, `6.12`, `newest`; all when none is given.
+    /// `6.1`, `6.12`, `newest`, `all`; all when none is given.
     kernel: Option<String>,
     /// A test binary such as `kernel_lsm`; all when none is given.
     test: Option<String>,
@@ -60,7 +60,11 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
     if options.list {
         return list(root);
     }
-    let names: Vec<&str> = options.kernel.as_deref().map_or_else(|| KERNELS.to_vec(), |name| vec![name]);
+    let every = |name: Option<&str>| name.is_none_or(|name| name == "all");
+    let names: Vec<&str> = match options.kernel.as_deref() {
+        Some(name) if name != "all" => vec![name],
+        _ => KERNELS.to_vec(),
+    };
     if options.system {
         return names.iter().try_for_each(|name| system::run(root, &Kernel::get(name)?));
     }
@@ -77,7 +81,7 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    if options.bless || (options.kernel.is_none() && !options.no_lsm && !options.hybrid) {
+    if options.bless || (every(options.kernel.as_deref()) && !options.no_lsm && !options.hybrid) {
         return matrix::run(root, &binaries, &names, options.test.as_deref(), options.bless);
     }
     let mut failed = 0;
