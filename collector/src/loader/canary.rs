@@ -129,11 +129,14 @@ impl Kernel {
         let outcome = Canary::new().map_err(|error| format!("cannot start a child to prove denials: {error}"));
         let outcome = outcome.and_then(|mut canary| canary.sing(self).map_err(|error| error.to_string()));
         let proven = outcome.as_ref().ok();
+        let nothing = proven.is_none_or(|proven| !proven.values().any(|denied| *denied));
         for done in self.attached.iter_mut().filter(|done| is_lsm(done)) {
             if done.off.is_some() {
                 continue;
             }
             let Some((_, operation)) = OPERATIONS.iter().find(|(program, _)| *program == done.row.program) else {
+                // What the child cannot try stands and falls with the rest.
+                done.off = nothing.then(|| "attached, but the kernel does not ask any of its kind".to_owned());
                 continue;
             };
             done.off = match proven.map(|proven| proven.get(*operation)) {

@@ -53,7 +53,8 @@ fn column(kernel: &Kernel, binaries: &Binaries, only: Option<&str>) -> anyhow::R
     // The doctor's exit code says that something is off, which is what is asked here.
     let (told, _) = run_command(kernel, &cell(true, Cgroups::V2), binaries, &words("stockade doctor -o json"))?;
     let mut reports = Vec::new();
-    for (lsm, cgroups, tests) in VARIANTS {
+    let concerned = |tests: &&[&str]| tests.is_empty() || only.is_none_or(|only| tests.contains(&only));
+    for (lsm, cgroups, tests) in VARIANTS.iter().filter(|(_, _, tests)| concerned(tests)) {
         let tests: Vec<&str> = only.map_or_else(|| tests.to_vec(), |only| vec![only]);
         let report = run_tests(kernel, &cell(*lsm, *cgroups), binaries, &tests)?;
         report.print();
