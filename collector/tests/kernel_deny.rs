@@ -264,9 +264,9 @@ fn the_peer_of_an_open_connection_gets_no_more_bytes() {
     }
     let target = Target::Tree { cookie: cookie_in_proc(talker.id()) };
     enforcer.apply(&[decision(1, target, long())], boot_now()).expect("applied");
-    sleep(Duration::from_millis(100));
+    support::pause(100);
     let cut = received.load(Ordering::Relaxed);
-    sleep(Duration::from_millis(400));
+    support::pause(400);
     assert_eq!(received.load(Ordering::Relaxed), cut, "silence");
     end(talker);
 }
