@@ -56,9 +56,14 @@ impl Binaries {
         self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX))
     }
 
+    /// Where one of them is.
+    pub fn path(&self, name: &str) -> anyhow::Result<&Path> {
+        self.0.get(name).map(PathBuf::as_path).with_context(|| format!("{name} was not built; see --list"))
+    }
+
     /// The agent.
     pub fn agent(&self) -> anyhow::Result<&Path> {
-        self.0.get("stockade").map(PathBuf::as_path).context("stockade was not built")
+        self.path("stockade")
     }
 
     /// Packs an initramfs with these binaries that runs `init`.
@@ -73,7 +78,7 @@ impl Binaries {
             symlink("busybox", root.join("bin").join(applet))?;
         }
         for name in names.iter().chain(&["stockade"]) {
-            let from = self.0.get(*name).with_context(|| format!("there is no test {name}; see --list"))?;
+            let from = self.path(name)?;
             let to = root.join("t").join(name);
             // Debug information would be most of the image.
             must(Command::new("strip").arg("-g").arg("-o").arg(&to).arg(from))?;

@@ -7,6 +7,7 @@
 //! Only there may a test deny host-wide. Everything is emulated, so rates mean nothing; what works and what does not, does.
 
 mod guest;
+mod host;
 mod image;
 mod kernel;
 mod matrix;
@@ -63,7 +64,7 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
     let every = |name: Option<&str>| name.is_none_or(|name| name == "all");
     let names: Vec<&str> = match options.kernel.as_deref() {
         Some(name) if name != "all" => vec![name],
-        _ => KERNELS.to_vec(),
+        _ => every_kernel()?,
     };
     if options.system {
         return names.iter().try_for_each(|name| system::run(root, &Kernel::get(name)?));
@@ -137,6 +138,14 @@ pub fn missing() -> Option<String> {
     let program = programs.iter().find(|program| lacking(program)).map(|(program, _)| *program);
     let program = program.or_else(|| (!Path::new("/bin/busybox").exists()).then_some("/bin/busybox"));
     program.map(|program| format!("there is no {program}: `cargo xtask setup --for vm`"))
+}
+
+/// [`KERNELS`], and the newest when it is another one.
+fn every_kernel() -> anyhow::Result<Vec<&'static str>> {
+    let known = KERNELS.iter().map(|name| kernel::package(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let newest = kernel::package("newest")?;
+    let further = (!known.contains(&newest)).then_some("newest");
+    Ok(KERNELS.iter().copied().chain(further).collect())
 }
 
 fn cell(kernel: &str, options: &Options) -> Cell {

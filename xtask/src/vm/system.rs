@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::bail;
+use serde_json::Value;
 
 use super::guest::{EMULATION, Scratch, run_to_its_end};
 use super::image::Binaries;
@@ -38,9 +39,9 @@ pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
     run_to_its_end(qemu, &said, &console)?;
     let text = String::from_utf8_lossy(&fs::read(&said)?).replace('\r', "");
     println!("{text}");
-    let lacking: Vec<&&str> = EXPECTED.iter().filter(|workload| !text.contains(**workload)).collect();
-    if !lacking.is_empty() || !text.contains("@@ denied nothing") || !text.contains("@@ disarmed") {
-        bail!("on {}: workloads that were not found: {lacking:?}; see the output above", kernel.release);
+    let faults = faults(&text);
+    if !faults.is_empty() {
+        bail!("on {}, as the output above shows:\n  {}", kernel.release, faults.join("\n  "));
     }
     println!(
         "vm       {}: the agent ran on the whole host, knew {} and denied nothing",
@@ -50,29 +51,77 @@ pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The system's disk, built once.
+/// What is not as it should be in what the guest printed.
+fn faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let workloads = section(text, "top");
+    for name in EXPECTED {
+        let row = workloads.as_array().into_iter().flatten().find(|row| row["workload"] == *name);
+        match row.map(|row| row["processes"].as_u64().unwrap_or(0)) {
+            None => faults.push(format!("{name} is not among the workloads")),
+            Some(0) => faults.push(format!("{name} has no processes")),
+            Some(_) => (),
+        }
+    }
+    let decisions = section(text, "decisions");
+    if decisions.as_array().is_none_or(|decisions| !decisions.is_empty()) {
+        faults.push(format!("nothing was to be denied, and the decisions are {decisions}"));
+    }
+    let status = section(text, "status");
+    if status["decisions"] != serde_json::json!([0, 0]) {
+        faults.push(format!("nothing was to be denied, and the status counts {}", status["decisions"]));
+    }
+    if !text.lines().any(|line| line == "@@ disarmed") {
+        faults.push("`stockade disarm` failed".to_owned());
+    }
+    faults
+}
+
+/// What stands under `@@ NAME`, null when it is not there or no JSON.
+fn section(text: &str, name: &str) -> Value {
+    let head = format!("@@ {name}\n");
+    let rest = text.split_once(&head).map_or("", |(_, rest)| rest);
+    let own = rest.split_once("\n@@ ").map_or(rest, |(own, _)| own);
+    serde_json::from_str(own.trim()).unwrap_or(Value::Null)
+}
+
+/// What happens in the system when its services are there.
+const UNIT: &str = "[Unit]
+After=nginx.service redis-server.service ssh.service
+Wants=nginx.service redis-server.service ssh.service
+[Service]
+Type=oneshot
+StandardOutput=file:/dev/ttyS1
+StandardError=file:/dev/ttyS1
+ExecStart=/bin/sh -c 'mkdir -p /payload; tar xf /dev/nvme1n1 -C /payload; sh /payload/main.sh'
+ExecStopPost=/bin/sh -c 'sync; echo o > /proc/sysrq-trigger'
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Units that need what the system has not, and would count as failed.
+const MASKED: &[&str] = &["serial-getty@ttyS0.service", "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount"];
+
+/// The system's disk, built once, and again when its recipe changes.
 fn disk() -> anyhow::Result<PathBuf> {
     let cache = cache()?;
-    let disk = cache.join(format!("{SUITE}.ext4"));
-    if disk.exists() {
+    let (disk, note) = (cache.join(format!("{SUITE}.ext4")), cache.join(format!("{SUITE}.recipe")));
+    let recipe = format!("{PACKAGES}\n{}\n{UNIT}", MASKED.join(" "));
+    if disk.exists() && fs::read_to_string(&note).is_ok_and(|built| built == recipe) {
         return Ok(disk);
     }
     println!("vm       debootstrap {SUITE} (about 300 MB, 2 min)");
-    let tree = cache.join("system");
-    let _ = fs::remove_dir_all(&tree);
+    // Two that build at once do not meet; the later one wins.
+    let own = std::process::id();
+    let (tree, part) = (cache.join(format!("system.{own}")), cache.join(format!("{SUITE}.part-{own}")));
     must(Command::new("debootstrap").args(["--variant=minbase", &format!("--include={PACKAGES}"), SUITE]).arg(&tree))?;
-    for mask in ["serial-getty@ttyS0.service", "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount"] {
+    for mask in MASKED {
         std::os::unix::fs::symlink("/dev/null", tree.join("etc/systemd/system").join(mask))?;
     }
-    let unit = "[Unit]\nAfter=nginx.service redis-server.service ssh.service\nWants=nginx.service redis-server.service \
-                ssh.service\n[Service]\nType=oneshot\nStandardOutput=file:/dev/ttyS1\nStandardError=file:/dev/ttyS1\n\
-                ExecStart=/bin/sh -c 'mkdir -p /payload; tar xf /dev/nvme1n1 -C /payload; sh /payload/main.sh'\n\
-                ExecStopPost=/bin/sh -c 'sync; echo o > /proc/sysrq-trigger'\n[Install]\nWantedBy=multi-user.target\n";
-    fs::write(tree.join("etc/systemd/system/payload.service"), unit)?;
+    fs::write(tree.join("etc/systemd/system/payload.service"), UNIT)?;
     let wants = tree.join("etc/systemd/system/multi-user.target.wants");
     fs::create_dir_all(&wants)?;
     std::os::unix::fs::symlink("/etc/systemd/system/payload.service", wants.join("payload.service"))?;
-    let part = cache.join("system.part");
     must(
         Command::new("mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"])
@@ -81,6 +130,7 @@ fn disk() -> anyhow::Result<PathBuf> {
             .arg("1400M"),
     )?;
     fs::rename(&part, &disk)?;
+    fs::write(&note, recipe)?;
     fs::remove_dir_all(&tree)?;
     Ok(disk)
 }
@@ -108,10 +158,32 @@ for request in $(seq 40); do curl -s -o /dev/null http://127.0.0.1/; redis-cli p
 # A client that only greets: the listener forks a child for it.
 for knock in 1 2 3; do curl -s -m 2 telnet://127.0.0.1:22 < /dev/null > /dev/null; done
 sleep 10
-stockade status
-stockade top | cat
 stockade baseline status
-[ "$(stockade decisions list -o json | tr -d ' \n')" = "[]" ] && echo "@@ denied nothing"
+echo "@@ status"; stockade status -o json
+echo "@@ top"; stockade top -o json | cat
+echo "@@ decisions"; stockade decisions list --all -o json
+echo "@@ end"
 stockade disarm && echo "@@ disarmed"
 tail -5 /tmp/agent.log
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "starting\n@@ status\n{\"decisions\":[0,0]}\n@@ top\n[{\"workload\":\"unit:nginx.service\",\
+        \"processes\":2},{\"workload\":\"unit:redis-server.service\",\"processes\":1},\
+        {\"workload\":\"unit:ssh.service\",\"processes\":1}]\n@@ decisions\n[]\n@@ end\n@@ disarmed\n";
+
+    #[test]
+    fn a_guest_that_knows_its_services_and_denies_nothing_is_fine() {
+        assert_eq!(faults(GOOD), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_workload_without_processes_and_a_denial_are_faults() {
+        let text = GOOD.replace("\"processes\":2", "\"processes\":0").replace("[]", "[{\"name\":\"D-1\"}]");
+        assert_eq!(faults(&text).len(), 2, "{:?}", faults(&text));
+        assert_eq!(faults("the agent did not start\n").len(), 6, "and silence is no success");
+    }
+}
