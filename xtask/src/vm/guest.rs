@@ -21,6 +21,10 @@ const LONGEST: Duration = Duration::from_secs(7_200);
 /// attaching a program switches a static branch, and the guest dies of the breakpoint in it (seen with QEMU 7.2).
 pub const EMULATION: &str = "tcg,thread=single";
 
+/// Kernel parameters of every guest. On a busy machine the timer that the kernel tries at boot is late, and it gives up
+/// (`IO-APIC + timer doesn't work`): it need not try.
+pub const PARAMETERS: &str = "console=ttyS0 panic=-1 no_timer_check";
+
 /// How the guest's cgroups are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cgroups {
@@ -143,7 +147,7 @@ fn machine(
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&packed)
-        .args(["-append", &format!("console=ttyS0 loglevel=6 panic=-1 lsm={modules}")])
+        .args(["-append", &format!("{PARAMETERS} loglevel=6 lsm={modules}")])
         .args(["-serial", &format!("file:{}", directory.join("console").display())]);
     Ok(qemu)
 }

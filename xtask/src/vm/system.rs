@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::bail;
 use serde_json::Value;
 
-use super::guest::{EMULATION, Scratch, run_to_its_end};
+use super::guest::{EMULATION, PARAMETERS, Scratch, run_to_its_end};
 use super::image::Binaries;
 use super::kernel::{Kernel, cache};
 use crate::must;
@@ -34,7 +34,7 @@ pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
         .arg(&kernel.image)
         .args(["-drive", &drive(&disk, "system", ",snapshot=on"), "-device", "nvme,drive=system,serial=system"])
         .args(["-drive", &drive(&payload, "payload", ",readonly=on"), "-device", "nvme,drive=payload,serial=payload"])
-        .args(["-append", "console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rw lsm=landlock,lockdown,yama,bpf"])
+        .args(["-append", &format!("{PARAMETERS} quiet root=/dev/nvme0n1 rw lsm=landlock,lockdown,yama,bpf")])
         .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", said.display())]);
     run_to_its_end(qemu, &said, &console)?;
     let text = String::from_utf8_lossy(&fs::read(&said)?).replace('\r', "");
