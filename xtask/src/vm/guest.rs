@@ -220,9 +220,14 @@ pub struct Scratch(pub PathBuf);
 
 impl Scratch {
     pub fn new() -> anyhow::Result<Self> {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// The same in a given folder.
+    pub fn within(folder: &Path) -> anyhow::Result<Self> {
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-        let path = std::env::temp_dir().join(format!("stockade-vm-{}-{time}", std::process::id()));
-        fs::create_dir_all(&path)?;
+        let path = folder.join(format!("stockade-vm-{}-{time}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::guest::{EMULATION, PARAMETERS, Scratch, run_to_its_end};
@@ -112,9 +112,12 @@ fn disk() -> anyhow::Result<PathBuf> {
     }
     println!("vm       debootstrap {SUITE} (about 300 MB, 2 min)");
     // Two that build at once do not meet; the later one wins.
-    let own = std::process::id();
-    let (tree, part) = (cache.join(format!("system.{own}")), cache.join(format!("{SUITE}.part-{own}")));
-    must(Command::new("debootstrap").args(["--variant=minbase", &format!("--include={PACKAGES}"), SUITE]).arg(&tree))?;
+    let scratch = Scratch::within(&cache)?;
+    let (tree, part) = (scratch.0.join("tree"), scratch.0.join("part"));
+    // What it mounts in the tree goes with its namespace, also when it is killed.
+    let mut debootstrap = Command::new("unshare");
+    debootstrap.args(["--mount", "debootstrap", "--variant=minbase", &format!("--include={PACKAGES}"), SUITE]);
+    must(debootstrap.arg(&tree)).context("debootstrap needs root and Debian's archive")?;
     for mask in MASKED {
         std::os::unix::fs::symlink("/dev/null", tree.join("etc/systemd/system").join(mask))?;
     }
@@ -131,7 +134,6 @@ fn disk() -> anyhow::Result<PathBuf> {
     )?;
     fs::rename(&part, &disk)?;
     fs::write(&note, recipe)?;
-    fs::remove_dir_all(&tree)?;
     Ok(disk)
 }
 
