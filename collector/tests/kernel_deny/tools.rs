@@ -57,21 +57,27 @@ impl Log {
         Self(path)
     }
 
-    /// Who, when, errno.
-    pub fn lines(&self) -> Vec<(String, u64, i32)> {
+    /// Who, when it began, errno, when it was over.
+    pub fn lines(&self) -> Vec<(String, u64, i32, u64)> {
         let text = std::fs::read_to_string(&self.0).unwrap_or_default();
         let complete = text.rfind('\n').map_or("", |end| &text[..end]);
         let parse = |line: &str| {
             let mut parts = line.split(' ');
             let who = parts.next().expect("who").to_owned();
-            (who, parts.next().expect("when").parse().expect("ns"), parts.next().expect("how").parse().expect("errno"))
+            let began = parts.next().expect("when").parse().expect("ns");
+            let errno = parts.next().expect("how").parse().expect("errno");
+            (who, began, errno, parts.next().expect("until when").parse().expect("ns"))
         };
         complete.lines().map(parse).collect()
     }
 
     /// How somebody's calls after a moment ended.
     pub fn of(&self, who: &str, after: u64) -> Vec<i32> {
-        self.lines().into_iter().filter(|(name, at, _)| name == who && *at > after).map(|(_, _, errno)| errno).collect()
+        self.lines()
+            .into_iter()
+            .filter(|(name, at, ..)| name == who && *at > after)
+            .map(|(_, _, errno, _)| errno)
+            .collect()
     }
 
     /// The same, as soon as there are ten: on a slow machine that takes a while, and it says nothing about a denial.
