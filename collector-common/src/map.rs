@@ -84,6 +84,9 @@ pub const THREAD_EARLY_SENT: u32 = 1;
 /// [`Thread::flags`]: the open window was shown by the task iterator.
 pub const THREAD_SHOWN: u32 = 2;
 
+/// [`Thread::flags`]: the last call was interrupted; it may be made again.
+pub const THREAD_INTERRUPTED: u32 = 4;
+
 /// Key of `rows`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -187,6 +187,24 @@ pub mod x86_64 {
     pub const OPENAT2: u16 = 437;
 }
 
+/// 32-bit x86 numbers that have to be told apart (arch/x86/entry/syscalls/syscall_32.tbl); every other one is [`OTHER`].
+pub mod ia32 {
+    #![allow(missing_docs, reason = "each constant is the syscall of that name")]
+    pub const RESTART_SYSCALL: u16 = 0;
+    pub const EXIT: u16 = 1;
+    pub const FORK: u16 = 2;
+    pub const OPEN: u16 = 5;
+    pub const CREAT: u16 = 8;
+    pub const EXECVE: u16 = 11;
+    pub const CLONE: u16 = 120;
+    pub const VFORK: u16 = 190;
+    pub const EXIT_GROUP: u16 = 252;
+    pub const OPENAT: u16 = 295;
+    pub const EXECVEAT: u16 = 358;
+    pub const CLONE3: u16 = 435;
+    pub const OPENAT2: u16 = 437;
+}
+
 /// Calls that are rare in any workload and frequent in attacks: reported at once where a ready workload never made them.
 #[inline(always)]
 pub const fn is_trigger(number: u16, class: u16) -> bool {

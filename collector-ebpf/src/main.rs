@@ -14,6 +14,7 @@
 #![no_std]
 #![no_main]
 
+mod abi;
 mod argument;
 mod control;
 mod deny;

@@ -39,8 +39,8 @@ offsets! {
     OFF_TASK_FILES,
     /// task_struct.thread_info.status
     OFF_TASK_STATUS,
-    /// task_struct.thread_info.flags
-    OFF_TASK_TI_FLAGS,
+    /// mm_struct.task_size
+    OFF_MM_TASK_SIZE,
     /// io_kiocb.opcode
     OFF_URING_OPCODE,
     /// sock.__sk_common.skc_family

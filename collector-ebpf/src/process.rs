@@ -7,9 +7,10 @@ use collector_common::map::{ANCESTORS, LINEAGE_PARTIAL, Lineage};
 use collector_common::process::*;
 use collector_common::stats::Program;
 use collector_common::syscall::Why;
-use collector_common::token::{arg, x86_64 as nr};
+use collector_common::token::{OTHER, arg, x86_64 as nr};
 use collector_common::{ExeId, Kind};
 
+use crate::abi::{self, Entry};
 use crate::maps::LINEAGE;
 use crate::offsets::*;
 use crate::rings::{CTRL, WAKEUP};
@@ -282,8 +283,10 @@ fn ended(task: Task) {
     }
     // exit and exit_group do not return: sys_exit never sees them. Who was killed made no such call.
     let call = task.call_in_progress();
-    if call == nr::EXIT as i64 || call == nr::EXIT_GROUP as i64 {
-        syscall::synthesise(task, call as u16, arg::PLAIN);
+    let entry = abi::entry_of(task, call);
+    if abi::exits(entry, call) {
+        let number = if entry == Entry::Native { call as u16 } else { OTHER };
+        syscall::synthesise(task, number, arg::PLAIN);
     }
     if let (Some(thread), Some(calls)) = (syscall::thread_of(task, 0), stats::of(Program::Syscall)) {
         syscall::close(thread, calls, Why::Exit);

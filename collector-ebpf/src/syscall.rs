@@ -12,15 +12,16 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::macros::{btf_tracepoint, map};
 use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::BtfTracePointContext;
-use collector_common::map::{MAX_ROWS, RowKey, THREAD_EARLY_SENT, THREAD_SHOWN, Thread};
+use collector_common::map::{MAX_ROWS, RowKey, THREAD_EARLY_SENT, THREAD_INTERRUPTED, THREAD_SHOWN, Thread};
 use collector_common::stats::{Program, Stats};
 use collector_common::syscall::{
     CLASS_MASK, EARLY_NOVEL, HAS_ARGUMENT_CLASS, MAY_TRIGGER, NOVEL, READS, TOLD_ELSEWHERE, WINDOW, WINDOW_TRIGGER,
     WRITES, Why, Window,
 };
-use collector_common::token::{self, OTHER, Outcome, arg, x86_64 as nr};
+use collector_common::token::{self, OTHER, Outcome, arg};
 use collector_common::{ExeId, Kind};
 
+use crate::abi::{self, Entry};
 use crate::control::control;
 use crate::maps::{ROWS, SEEN, THREADS};
 use crate::offsets::{MAX_AGE_JIFFIES, value};
@@ -41,8 +42,6 @@ static EARLY_BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(MAX_R
 const NO_HISTORY: u32 = u32::MAX;
 /// One call before this one: not yet two numbers.
 const ONE_CALL: u32 = 1 << 31;
-/// Bit 30 of a syscall number: x32.
-const X32: i64 = 1 << 30;
 
 /// Fields of x86-64's `pt_regs` (arch/x86/include/asm/ptrace.h), in words.
 mod regs {
@@ -79,8 +78,9 @@ fn observe(ctx: &BtfTracePointContext) {
     let result: i64 = ctx.arg(1);
     // SAFETY: the tracepoint's first argument is a pt_regs that the verifier knows.
     let number = unsafe { *words.add(regs::ORIG_AX) } as i64;
-    let traits = traits_of(number);
-    if is_told_elsewhere(number, result, traits) {
+    let entry = abi::entry_of(task, number);
+    let traits = if entry == Entry::Native { traits_of(number) } else { 0 };
+    if (result >= 0 || may_restart(result)) && is_told_elsewhere(entry, number, traits) {
         stats.skipped += 1;
         return;
     }
@@ -88,35 +88,77 @@ fn observe(ctx: &BtfTracePointContext) {
         stats.no_storage += 1;
         return;
     };
+    let was_interrupted = thread.flags & THREAD_INTERRUPTED != 0;
+    thread.flags &= !THREAD_INTERRUPTED;
+    if number < 0 {
+        // Back from a signal handler: the call that it interrupted is over.
+        stats.skipped += 1;
+        return;
+    }
     // SAFETY: as above.
     let (first, second, third) = unsafe { (*words.add(regs::DI), *words.add(regs::SI), *words.add(regs::DX)) };
-    let call = take_apart(task, number, traits, result, [first, second, third]);
-    append(task, thread, stats, &call);
-    if result >= 0 && opens_a_file(number) {
+    let call = take_apart(task, entry, number, traits, result, [first, second, third]);
+    if may_restart(result) {
+        thread.flags |= THREAD_INTERRUPTED;
+    }
+    if was_interrupted && goes_on_with_the_last(thread, entry, number, &call) {
+        finish_the_last(&mut thread.window, thread.next, &call, result);
+        stats.skipped += 1;
+    } else if abi::restarts(entry, number) {
+        // What it restarts was not seen.
+        stats.skipped += 1;
+    } else {
+        append(task, thread, stats, &call);
+    }
+    if result >= 0 && abi::opens_a_file(entry, number) {
         file::opened(result as u64);
     }
 }
 
-/// Calls that return the descriptor of a file.
+/// `ERESTARTSYS` to `ERESTART_RESTARTBLOCK`: the kernel makes the call again, or EINTR of it when a handler runs first.
 #[inline(always)]
-fn opens_a_file(number: i64) -> bool {
-    const CALLS: [i64; 4] = [nr::OPEN as i64, nr::OPENAT as i64, nr::CREAT as i64, nr::OPENAT2 as i64];
-    number == CALLS[1] || number == CALLS[0] || number == CALLS[2] || number == CALLS[3]
+fn may_restart(result: i64) -> bool {
+    (-516..=-512).contains(&result)
+}
+
+/// Calls that task_newtask and sched_process_exec report when they succeed.
+#[inline(always)]
+fn is_told_elsewhere(entry: Entry, number: i64, traits: u8) -> bool {
+    match entry {
+        Entry::Native => number >= 0 && traits & TOLD_ELSEWHERE != 0,
+        Entry::Compat => abi::is_told_elsewhere_in_compat(number),
+        Entry::Foreign => false,
+    }
+}
+
+/// Whether a call is the interrupted one before, made again: then it is one call, not two.
+#[inline(always)]
+fn goes_on_with_the_last(thread: &Thread, entry: Entry, number: i64, call: &Call) -> bool {
+    let last = thread.window.trace[(thread.next as usize).wrapping_sub(1) & (WINDOW - 1)];
+    abi::restarts(entry, number) || token::number(last) == token::number(call.token)
+}
+
+/// Gives the interrupted call the outcome that it had in the end. It keeps the first one when its window is written already.
+#[inline(always)]
+fn finish_the_last(window: &mut Window, next: u32, call: &Call, result: i64) {
+    const OUTCOME: u16 = 7 << 10;
+    if window.n == 0 || may_restart(result) {
+        return;
+    }
+    let at = (next as usize).wrapping_sub(1) & (WINDOW - 1);
+    window.trace[at] = window.trace[at] & !OUTCOME | call.token & OUTCOME;
+    let outcome = token::outcome(call.token);
+    let failed = (outcome != Outcome::Ok as u16 && outcome != Outcome::Again as u16) as u16;
+    window.errors = window.errors.saturating_add(failed);
+    window.permission_errors = window.permission_errors.saturating_add((outcome == Outcome::Permission as u16) as u16);
+    window.read_bytes += call.read;
+    window.write_bytes += call.written;
 }
 
 /// What the table says of a number; nothing of a foreign one.
 #[inline(always)]
 fn traits_of(number: i64) -> u8 {
     if (0..1024).contains(&number) { TRAITS[number as usize & 1023] } else { 0 }
-}
-
-/// Returns that are no call of their own: nothing after a signal, restarts, and what task_newtask and exec report.
-#[inline(always)]
-fn is_told_elsewhere(number: i64, result: i64, traits: u8) -> bool {
-    if result >= 0 {
-        return number < 0 || traits & TOLD_ELSEWHERE != 0 || number == nr::RESTART_SYSCALL as i64;
-    }
-    number < 0 || number == nr::RESTART_SYSCALL as i64 || (-516..=-512).contains(&result)
 }
 
 /// The window of a thread; with [`CREATE`] it is made when it is not there.
@@ -130,8 +172,8 @@ pub fn thread_of(task: Task, flags: u64) -> Option<&'static mut Thread> {
 }
 
 #[inline(always)]
-fn take_apart(task: Task, number: i64, traits: u8, result: i64, arguments: [u64; 3]) -> Call {
-    let foreign = number & X32 != 0 || number >= OTHER as i64 || task.in_compat_call();
+fn take_apart(task: Task, entry: Entry, number: i64, traits: u8, result: i64, arguments: [u64; 3]) -> Call {
+    let foreign = entry != Entry::Native;
     let number = if foreign { OTHER } else { number as u16 & token::NUMBER };
     let class = if foreign {
         if task.is_32_bit() { arg::PLAIN } else { arg::FOREIGN_IN_NATIVE }
@@ -381,7 +423,8 @@ fn empty(thread: &mut Thread) {
     window.novel_trigrams = [0; NOVEL];
     thread.next = 0;
     thread.retry = 0;
-    thread.flags = 0;
+    // What follows may still be the interrupted call that this window ended with.
+    thread.flags &= THREAD_INTERRUPTED;
 }
 
 #[inline(always)]

@@ -61,11 +61,13 @@ impl Task {
         unsafe { field::<u32>(self.0, &OFF_TASK_STATUS) & 2 != 0 }
     }
 
-    /// Whether the program is a 32-bit one (x86: TIF_ADDR32), for which 32-bit calls are normal.
+    /// Whether the program is a 32-bit one, for which 32-bit calls are normal: its addresses end at 4 GiB. The thread flag
+    /// that says the same is a bit whose place changes from kernel to kernel and stands in no BTF.
     #[inline(always)]
     pub fn is_32_bit(self) -> bool {
-        // SAFETY: a task_struct.
-        unsafe { field::<u64>(self.0, &OFF_TASK_TI_FLAGS) >> 29 & 1 != 0 }
+        let mm = self.mm();
+        // SAFETY: an mm_struct.
+        !mm.is_null() && unsafe { field::<u64>(mm, &OFF_MM_TASK_SIZE) } <= 1 << 32
     }
 
     /// The call that a task is in, by its number: for calls that never return.

@@ -7,6 +7,7 @@ mod support;
 
 use std::arch::asm;
 use std::process::{ExitCode, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use collector::decode::Record;
@@ -20,6 +21,8 @@ use support::{Watch, run};
 
 /// `IORING_OP_NOP`.
 const NOP: u16 = URING;
+const NANOSLEEP: u16 = 35;
+const GETPPID: u16 = 110;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -29,10 +32,14 @@ fn main() -> ExitCode {
     }
     let skip = !support::kernel_tests_are_on();
     let (no_ring, no_entry) = (!skip && !gives_rings(), !skip && !has_32_bit_entry());
-    let tests: [(&str, bool, fn()); 6] = [
+    let tests: [(&str, bool, fn()); 10] = [
         ("operations_of_a_ring_are_calls_of_whoever_submits", no_ring, operations_of_a_ring_are_calls),
         ("the_polling_thread_of_a_ring_is_in_the_tree", no_ring, the_polling_thread_of_a_ring_is_in_the_tree),
         ("a_32_bit_call_in_a_64_bit_program_is_told_at_once", no_entry, a_32_bit_call_is_told_at_once),
+        ("a_32_bit_number_is_not_taken_for_a_64_bit_one", no_entry, a_32_bit_number_is_not_taken_for_a_64_bit_one),
+        ("an_interrupted_call_appears_once", false, an_interrupted_call_appears_once),
+        ("a_handler_stands_between_a_call_and_its_restart", false, a_handler_stands_between_a_call_and_its_restart),
+        ("a_call_that_was_stopped_and_went_on_appears_once", false, a_stopped_call_appears_once),
         ("the_last_call_is_the_exit_unless_killed", false, the_last_call_is_the_exit_unless_killed),
         ("descriptors_that_land_on_stdio_are_told_by_their_number", false, descriptors_that_land_on_stdio_are_told),
         ("the_leaders_exit_is_not_the_end_of_the_process", false, the_leaders_exit_is_not_the_end),
@@ -77,6 +84,25 @@ fn act(action: &str) {
             println!("{}", getpid_by_int80());
             quiet();
         }
+        // The numbers of getpid and of setpgid, which is that of fork by the other door.
+        "int80-numbers" => marked(|| {
+            call_by_int80(20, 0);
+            call_by_int80(57, 0);
+        }),
+        "interrupted" => {
+            on_alarm(nothing, 0);
+            marked(|| {
+                sleep_ms(900);
+                getppid();
+            });
+        }
+        "restarted" => {
+            let [out, into] = pipe();
+            INTO.store(into, Ordering::Relaxed);
+            on_alarm(feed, libc::SA_RESTART);
+            marked(|| read_byte(out));
+        }
+        "stopped" => stopped(),
         "native" => quiet(),
         "exit" => (),
         "abort" => std::process::abort(),
@@ -118,12 +144,102 @@ fn submit(ring: std::io::Result<IoUring>) {
 }
 
 fn getpid_by_int80() -> i64 {
+    call_by_int80(20, 0)
+}
+
+/// By the 32-bit entry, with one number as the second argument and zero as the first.
+fn call_by_int80(number: i64, second: i64) -> i64 {
     let result: i64;
-    // SAFETY: getpid by the 32-bit entry: number 20, no arguments; r8–r11 may be lost.
+    // SAFETY: calls without pointers; r8–r11 may be lost, and rbx, which the compiler keeps for itself, is put back.
     unsafe {
-        asm!("int 0x80", inlateout("rax") 20i64 => result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+        asm!("xchg {first}, rbx", "int 0x80", "xchg {first}, rbx", first = inout(reg) 0i64 => _,
+            inlateout("rax") number => result, in("rcx") second,
+            lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _);
     }
     result
+}
+
+/// Nothing else calls it: setregid(-1, -1) changes nothing.
+const MARK: u16 = 114;
+
+fn marked(deed: impl FnOnce()) {
+    // SAFETY: as said.
+    unsafe { libc::syscall(i64::from(MARK), -1, -1) };
+    deed();
+    // SAFETY: as said.
+    unsafe { libc::syscall(i64::from(MARK), -1, -1) };
+}
+
+static INTO: AtomicI32 = AtomicI32::new(-1);
+
+fn on_alarm(handler: extern "C" fn(i32), flags: i32) {
+    // SAFETY: a handler that makes async-signal-safe calls only.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = flags;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        let once = libc::itimerval {
+            it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 200_000 },
+        };
+        libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &raw const once, 0);
+    }
+}
+
+extern "C" fn nothing(_: i32) {}
+
+extern "C" fn feed(_: i32) {
+    // SAFETY: one byte into the pipe of this process.
+    unsafe { libc::syscall(libc::SYS_write, INTO.load(Ordering::Relaxed), c"x".as_ptr(), 1) };
+}
+
+fn pipe() -> [i32; 2] {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    ends
+}
+
+fn getppid() {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_getppid) };
+}
+
+fn sleep_ms(ms: i64) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: ms * 1_000_000 };
+    // SAFETY: a time that outlives the call.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &raw const time, 0) };
+}
+
+fn read_byte(from: i32) {
+    let mut byte = 0u8;
+    // SAFETY: room for one byte.
+    unsafe { libc::syscall(libc::SYS_read, from, &raw mut byte, 1) };
+}
+
+/// A child stops this process for a moment, in a sleep and in a read that it then feeds.
+fn stopped() {
+    let [out, into] = pipe();
+    // SAFETY: the child makes calls only and leaves at once.
+    unsafe {
+        let own = libc::getpid();
+        if libc::fork() == 0 {
+            for _ in 0..2 {
+                libc::usleep(200_000);
+                libc::kill(own, libc::SIGSTOP);
+                libc::usleep(100_000);
+                libc::kill(own, libc::SIGCONT);
+                libc::usleep(500_000);
+            }
+            libc::write(into, c"x".as_ptr().cast(), 1);
+            libc::_exit(0);
+        }
+    }
+    marked(|| {
+        sleep_ms(600);
+        read_byte(out);
+    });
 }
 
 /// Calls that any run of this program makes.
@@ -215,6 +331,42 @@ fn a_32_bit_call_is_told_at_once() {
     assert_eq!(told.last(), Some(&token::token(OTHER, Outcome::Ok, arg::FOREIGN_IN_NATIVE)), "told at the call itself");
     let records = finished(watch);
     assert_eq!(records.iter().filter(|record| is_early(record)).count(), 1, "the native run told nothing");
+}
+
+/// The calls between the two marks of a child.
+fn between_the_marks(action: &str) -> Vec<u16> {
+    let watch = Watch::new("marks");
+    run(&mut watch.child(action));
+    let cookie = first_exec(&watch).header.cookie;
+    std::thread::sleep(Duration::from_millis(50));
+    let mut own: Vec<Window> = windows(&watch).into_iter().filter(|window| window.header.cookie == cookie).collect();
+    own.sort_by_key(|window| window.start_boot_ns);
+    let calls = tokens(&own);
+    let is_mark = |call: &&u16| token::number(**call) == MARK;
+    calls.iter().skip_while(|call| !is_mark(call)).skip(1).take_while(|call| !is_mark(call)).copied().collect()
+}
+
+fn ok(number: u16) -> u16 {
+    token::token(number, Outcome::Ok, arg::PLAIN)
+}
+
+fn a_32_bit_number_is_not_taken_for_a_64_bit_one() {
+    let foreign = token::token(OTHER, Outcome::Ok, arg::FOREIGN_IN_NATIVE);
+    assert_eq!(between_the_marks("int80-numbers"), [foreign, foreign]);
+}
+
+fn an_interrupted_call_appears_once() {
+    assert_eq!(between_the_marks("interrupted"), [token::token(NANOSLEEP, Outcome::Again, arg::PLAIN), ok(GETPPID)]);
+}
+
+fn a_handler_stands_between_a_call_and_its_restart() {
+    let again = token::token(nr::READ, Outcome::Again, arg::PLAIN);
+    assert_eq!(between_the_marks("restarted"), [again, ok(nr::WRITE), ok(nr::READ)]);
+}
+
+fn a_stopped_call_appears_once() {
+    // A sleep goes on by restart_syscall, a read is called again; in the end both did what they were asked to.
+    assert_eq!(between_the_marks("stopped"), [ok(NANOSLEEP), ok(nr::READ)]);
 }
 
 fn the_last_call_is_the_exit_unless_killed() {

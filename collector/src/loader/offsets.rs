@@ -34,7 +34,7 @@ const FIELDS: &[Field] = &[
     required("OFF_TASK_EXIT_CODE", "task_struct", "exit_code"),
     required("OFF_TASK_NSPROXY", "task_struct", "nsproxy"),
     required("OFF_TASK_FILES", "task_struct", "files"),
-    required("OFF_TASK_TI_FLAGS", "task_struct", "thread_info.flags"),
+    required("OFF_MM_TASK_SIZE", "mm_struct", "task_size"),
     required("OFF_URING_OPCODE", "io_kiocb", "opcode"),
     required("OFF_SOCK_FAMILY", "sock", "__sk_common.skc_family"),
     required("OFF_TASK_CGROUPS", "task_struct", "cgroups"),

@@ -66,7 +66,7 @@ pub fn decision(change: Change, decision: &Decision, host: &str) -> Option<Value
         Target::Executable { .. } | Target::CgroupExecutable { .. } => 7002,
         Target::Cgroup { .. } | Target::Address { .. } | Target::TreeAddress { .. } => 7004,
     };
-    let technique = countermeasure(decision.action);
+    let ((tactic, tactic_name), technique) = countermeasure(decision.action);
     let mut event = header(class, activity, ms(at.unix_ns));
     event["metadata"]["profiles"] = json!(["host"]);
     event["metadata"]["uid"] = json!(format!("{host}.{}.{activity}", decision.short()));
@@ -83,7 +83,7 @@ pub fn decision(change: Change, decision: &Decision, host: &str) -> Option<Value
         "device": device(host),
         "countermeasures": [{
             "version": "1.0.0",
-            "d3f_tactic": {"uid": "d3f:Isolate", "name": "Isolate"},
+            "d3f_tactic": {"uid": tactic, "name": tactic_name},
             "d3f_technique": {"uid": technique.0, "name": technique.1},
         }],
         "remediation": {"desc": undo(&[decision.number])},
@@ -320,18 +320,22 @@ fn status_detail(decision: &Decision) -> String {
     decision.release.as_ref().map_or_else(|| state.to_owned(), |release| format!("{state}: {release}"))
 }
 
-/// The technique of MITRE D3FEND that an action is.
-fn countermeasure(action: DecisionAction) -> (&'static str, &'static str) {
+type Named = (&'static str, &'static str);
+
+/// Tactic and technique of MITRE D3FEND that an action is.
+fn countermeasure(action: DecisionAction) -> (Named, Named) {
+    const ISOLATE: Named = ("d3f:Isolate", "Isolate");
+    const EVICT: Named = ("d3f:Evict", "Evict");
     match action {
         DecisionAction::DenyConnect | DecisionAction::Isolate | DecisionAction::Fence => {
-            ("D3-OTF", "Outbound Traffic Filtering")
+            (ISOLATE, ("D3-OTF", "Outbound Traffic Filtering"))
         }
-        DecisionAction::DenyExec => ("D3-EDL", "Executable Denylisting"),
-        DecisionAction::DenyOpenWrite => ("D3-LFP", "Local File Permissions"),
-        DecisionAction::DenyTamper => ("D3-SCF", "System Call Filtering"),
-        DecisionAction::Freeze => ("D3-PS", "Process Suspension"),
-        DecisionAction::Kill => ("D3-PT", "Process Termination"),
-        DecisionAction::Cut => ("D3-ST", "Session Termination"),
+        DecisionAction::DenyExec => (ISOLATE, ("D3-EDL", "Executable Denylisting")),
+        DecisionAction::DenyOpenWrite => (ISOLATE, ("D3-MAC", "Mandatory Access Control")),
+        DecisionAction::DenyTamper => (ISOLATE, ("D3-SCF", "System Call Filtering")),
+        DecisionAction::Cut => (ISOLATE, ("D3-NTF", "Network Traffic Filtering")),
+        DecisionAction::Freeze => (EVICT, ("D3-PS", "Process Suspension")),
+        DecisionAction::Kill => (EVICT, ("D3-PT", "Process Termination")),
     }
 }
 
