@@ -6,6 +6,8 @@ use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes};
 
 /// `IPPROTO_TCP`.
 pub const TCP: u8 = 6;
+/// `TCPHDR_RST`.
+const RESET: u8 = 4;
 /// `IPPROTO_UDP`.
 pub const UDP: u8 = 17;
 /// Ethernet protocol numbers as `skb->protocol` holds them.
@@ -22,6 +24,8 @@ pub struct Packet {
     pub tcp_flags: u8,
     pub bytes: u64,
     pub segments: u64,
+    /// A TCP reset without a byte of payload.
+    pub is_bare_reset: bool,
 }
 
 /// Puts an IPv4 address into its v4-mapped form.
@@ -44,6 +48,7 @@ pub fn parse(skb: *mut __sk_buff) -> Option<Packet> {
         tcp_flags: 0,
         bytes: len as u64,
         segments: if segments == 0 { 1 } else { segments as u64 },
+        is_bare_reset: false,
     };
     let rest = if protocol == ETH_P_IP {
         let header: [u8; 20] = load(skb, 0)?;
@@ -69,7 +74,10 @@ pub fn parse(skb: *mut __sk_buff) -> Option<Packet> {
             packet.destination_port = u16::from_be_bytes([ports[2], ports[3]]);
         }
         if packet.protocol == TCP {
-            packet.tcp_flags = load::<[u8; 1]>(skb, rest + 13).map_or(0, |flags| flags[0]);
+            let [offset, flags] = load::<[u8; 2]>(skb, rest + 12).unwrap_or([0; 2]);
+            packet.tcp_flags = flags;
+            let headers = rest + ((offset >> 4) as u32) * 4;
+            packet.is_bare_reset = flags & RESET != 0 && headers == len;
         }
     }
     Some(packet)

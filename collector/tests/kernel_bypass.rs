@@ -13,12 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use collector::contain::kill::cookie_in_proc;
-use collector::decision::{Author, Decision, DecisionAction, DecisionState, Target};
+use collector::decision::Target;
 use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
 use io_uring::{IoUring, opcode, types};
-use libtest_mimic::{Arguments, Failed, Trial};
-use model::event::Time;
 use support::Watch;
 
 const EPERM: i32 = 1;
@@ -32,22 +30,13 @@ fn main() -> ExitCode {
         act();
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
+    let on = support::kernel_tests_are_on();
     let tests: [(&str, fn()); 3] = [
         ("no_way_of_connecting_passes_a_denial", no_way_of_connecting_passes_a_denial),
         ("no_datagram_and_no_raw_packet_leaves_an_isolated_tree", no_datagram_and_no_raw_packet_leaves),
         ("moving_to_another_cgroup_does_not_leave_the_tree", moving_to_another_cgroup_does_not_help),
     ];
-    let trials = tests.map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip)
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)))
 }
 
 // ---- The puppet ----------------------------------------------------------------------------------------------------
@@ -210,27 +199,8 @@ impl Drop for Puppet {
 
 fn isolate(watch: &Watch, puppet: &Puppet) -> KernelEnforcer {
     let mut enforcer = KernelEnforcer::new(KernelMaps::of(&watch.kernel).expect("deny maps"));
-    let decision = Decision {
-        number: 1,
-        target: Target::Tree { cookie: cookie_in_proc(puppet.child.id()).expect("it lives") },
-        action: DecisionAction::Isolate,
-        shadow: false,
-        allowed: Vec::new(),
-        allowed_files: Vec::new(),
-        contained: None,
-        author: Author::Operator("test".to_owned()),
-        finding: None,
-        reason: "test".to_owned(),
-        workload: None,
-        created: Time::default(),
-        until: Time { unix_ns: 0, boot_ns: boot_now() + 60_000_000_000 },
-        state: DecisionState::Active,
-        ended: None,
-        release: None,
-        hits: 0,
-        breaker: 0,
-        test: true,
-    };
+    let target = Target::Tree { cookie: cookie_in_proc(puppet.child.id()).expect("it lives") };
+    let decision = support::decision(1, target, boot_now() + 60_000_000_000);
     enforcer.apply(&[decision], boot_now()).expect("applied");
     enforcer
 }

@@ -14,8 +14,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use collector::contain::{cut, freeze, kill, processes_in};
+use collector::decision::Target;
+use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
+use collector::enrich::clock::boot_now;
 use collector_common::header::tgid_of;
-use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Cgroup, Watch, end, pause};
 
 type Test = (&'static str, fn());
@@ -26,26 +28,21 @@ fn main() -> ExitCode {
         act(&args[1..]);
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
-    let no_diag = !skip && !shows_connections();
-    let tests: [Test; 6] = [
+    let on = support::kernel_tests_are_on();
+    let no_diag = on && !shows_connections();
+    let tests: [Test; 7] = [
         ("a_frozen_cgroup_stands_still_and_goes_on_when_thawed", a_frozen_cgroup_stands_still),
         ("what_a_dead_agent_froze_is_found_and_thawed", what_a_dead_agent_froze_is_found),
         ("a_tree_that_forks_without_end_is_killed_and_nobody_else", a_tree_that_forks_is_killed),
         ("a_cgroup_is_killed_with_its_children", a_cgroup_is_killed_with_its_children),
         ("an_open_connection_is_cut_at_both_ends", an_open_connection_is_cut),
+        ("an_open_connection_of_an_isolated_tree_is_cut_too", an_isolated_connection_is_cut_too),
         ("a_process_id_that_was_given_away_is_not_hit", a_process_id_that_was_given_away_is_not_hit),
     ];
-    let trials = tests.map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip || (no_diag && name.starts_with("an_open_connection")))
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(
+        on,
+        tests.map(|(name, test)| (name, no_diag && name.starts_with("an_open_connection"), test)),
+    )
 }
 
 /// Whether connections can be listed and ended: a kernel may have that as a module (tcp_diag) that is not there.
@@ -235,6 +232,26 @@ fn an_open_connection_is_cut() {
     bystander.write_all(b"x").expect("the bystander goes on");
     assert_eq!(bystanders_peer.read(&mut [0; 1]).expect("heard"), 1);
     let _ = talker.wait();
+}
+
+/// The reset passes the denial that drops everything else of the tree.
+fn an_isolated_connection_is_cut_too() {
+    let watch = Watch::new("isolated");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address").to_string();
+    let talker = child(&watch.cgroup, &["talk", &address]).stdout(Stdio::piped()).spawn().expect("a talker");
+    let (mut peer, _) = listener.accept().expect("accepted");
+    peer.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    pause(100);
+    let mut enforcer = KernelEnforcer::new(KernelMaps::of(&watch.kernel).expect("deny maps"));
+    let target = Target::Tree { cookie: cookie_of(&talker) };
+    enforcer.apply(&[support::decision(1, target, boot_now() + 60_000_000_000)], boot_now()).expect("applied");
+    let began = Instant::now();
+    assert_eq!(cut::connections_of([talker.id()], false).ended, 1);
+    let heard = peer.read(&mut [0; 16]);
+    assert_eq!(heard.expect_err("no byte").kind(), std::io::ErrorKind::ConnectionReset, "the peer learns of it");
+    assert!(began.elapsed() < Duration::from_millis(500 * support::slowness()));
+    end(talker);
 }
 
 fn a_process_id_that_was_given_away_is_not_hit() {

@@ -16,16 +16,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use collector::decision::{Author, Decision, DecisionAction, DecisionState, Destination, Target};
+use collector::decision::{Author, Destination, Target};
 use collector::decode::Record;
 use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
 use collector::loader::{Kernel, KernelOptions, Pins, mount_of_cgroup2};
 use collector_common::deny::DENY_BREAKER;
 use collector_common::header::{cookie_of_ticks, tgid_of};
-use libtest_mimic::{Arguments, Failed, Trial};
-use model::event::Time;
-use support::{Cgroup, Watch, end, run};
+use support::{Cgroup, Watch, decision, end, run};
 use tools::{Bpffs, Log, Server};
 
 const MS: u64 = 1_000_000;
@@ -37,7 +35,7 @@ fn main() -> ExitCode {
         children::act(&args[1..]);
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
+    let on = support::kernel_tests_are_on();
     let tests: [(&str, fn()); 14] = [
         ("a_tree_is_denied_with_children_older_and_younger_than_the_decision", a_tree_is_denied_with_all_its_children),
         ("a_cgroup_is_denied_with_its_children_and_no_other", a_cgroup_is_denied_with_its_children_and_no_other),
@@ -54,44 +52,10 @@ fn main() -> ExitCode {
         ("a_shadow_counts_and_lets_through", a_shadow_counts_and_lets_through),
         ("a_breaker_counts_trees_not_hammering", a_breaker_counts_trees_not_hammering),
     ];
-    let trials = tests.map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip)
-    });
-    let mut arguments = Arguments::from_args();
-    // Deadlines are measured: two cores are not shared between tests.
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)))
 }
 
 // ---- What the tests need -------------------------------------------------------------------------------------------
-
-fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
-    Decision {
-        number,
-        target,
-        action: DecisionAction::Isolate,
-        shadow: false,
-        allowed: Vec::new(),
-        allowed_files: Vec::new(),
-        contained: None,
-        author: Author::Operator("test".to_owned()),
-        finding: None,
-        reason: "test".to_owned(),
-        workload: None,
-        created: Time::default(),
-        until: Time { unix_ns: 0, boot_ns: until_ns },
-        state: DecisionState::Active,
-        ended: None,
-        release: None,
-        hits: 0,
-        breaker: 0,
-        test: true,
-    }
-}
 
 fn later(ms: u64) -> u64 {
     boot_now() + ms * MS

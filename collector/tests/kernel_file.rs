@@ -13,7 +13,6 @@ use std::time::Duration;
 use collector::decode::{Record, directory};
 use collector::loader::Hook;
 use collector_common::file::{File, Mode, Sensitive, Why};
-use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Watch, run};
 
 fn main() -> ExitCode {
@@ -22,25 +21,16 @@ fn main() -> ExitCode {
         act(&args[1], Path::new(&args[2]));
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
-    let hidden = !skip && !shows_deleted_files();
-    let tests: [(&str, bool, fn()); 5] = [
+    let on = support::kernel_tests_are_on();
+    let hidden = on && !shows_deleted_files();
+    let tests: [support::Case; 5] = [
         ("a_directory_is_told_once_a_mode_whatever_path_was_asked_for", false, a_directory_is_told_once_a_mode),
         ("a_known_use_is_told_again_after_a_while", false, a_known_use_is_told_again_after_a_while),
         ("sensitive_names_are_told_at_once_in_any_directory", false, sensitive_names_are_told_at_once),
         ("many_written_files_are_a_rate", false, many_written_files_are_a_rate),
         ("deleted_and_renamed_files_count_where_the_kernel_shows_them", hidden, deleted_files_count),
     ];
-    let trials = tests.map(|(name, lacking, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip || lacking)
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(on, tests)
 }
 
 fn shows_deleted_files() -> bool {

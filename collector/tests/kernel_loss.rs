@@ -10,7 +10,7 @@ use std::process::{Child, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use collector::contain::kill::cookie_in_proc;
-use collector::decision::{Author, Decision, DecisionAction, DecisionState, Target};
+use collector::decision::Target;
 use collector::decode::Record;
 use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
@@ -18,8 +18,6 @@ use collector_common::map::{RowKey, SEEN_BITS};
 use collector_common::stats::Program;
 use collector_common::syscall::Why;
 use collector_common::token::{self, arg, trigger_trigram, trigram_bit, x86_64 as nr};
-use libtest_mimic::{Arguments, Failed, Trial};
-use model::event::Time;
 use support::{Cgroup, Watch, end, run};
 
 fn main() -> ExitCode {
@@ -28,22 +26,13 @@ fn main() -> ExitCode {
         act(&args[1], args.get(2).map_or("", String::as_str));
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
+    let on = support::kernel_tests_are_on();
     let tests: [(&str, fn()); 3] = [
         ("a_noisy_neighbour_hides_no_attack", a_noisy_neighbour_hides_no_attack),
         ("a_row_speaks_early_so_often_and_not_more", a_row_speaks_early_so_often),
         ("full_maps_are_counted_and_deny_nobody_by_mistake", full_maps_are_counted),
     ];
-    let trials = tests.map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip)
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)))
 }
 
 fn act(action: &str, address: &str) {
@@ -149,27 +138,8 @@ fn full_maps_are_counted() {
     std::thread::spawn(move || while listener.accept().is_ok() {});
     let brood = child(&watch, &watch.cgroup, &["brood"]).spawn().expect("a brood");
     let mut enforcer = KernelEnforcer::new(KernelMaps::of(&watch.kernel).expect("deny maps"));
-    let decision = Decision {
-        number: 1,
-        target: Target::Tree { cookie: cookie_in_proc(brood.id()).expect("it lives") },
-        action: DecisionAction::Isolate,
-        shadow: false,
-        allowed: Vec::new(),
-        allowed_files: Vec::new(),
-        contained: None,
-        author: Author::Operator("test".to_owned()),
-        finding: None,
-        reason: "test".to_owned(),
-        workload: None,
-        created: Time::default(),
-        until: Time { unix_ns: 0, boot_ns: boot_now() + 60_000_000_000 },
-        state: DecisionState::Active,
-        ended: None,
-        release: None,
-        hits: 0,
-        breaker: 0,
-        test: true,
-    };
+    let target = Target::Tree { cookie: cookie_in_proc(brood.id()).expect("it lives") };
+    let decision = support::decision(1, target, boot_now() + 60_000_000_000);
     enforcer.apply(&[decision], boot_now()).expect("applied");
     std::thread::sleep(Duration::from_millis(700));
     let output = run(&mut child(&watch, &watch.cgroup, &["connect", &address]));

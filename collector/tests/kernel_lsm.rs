@@ -13,14 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use collector::decision::{Author, Decision, DecisionAction, DecisionState, FileId, Target};
+use collector::decision::{Decision, DecisionAction, FileId, Target};
 use collector::decode::Record;
 use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
 use collector::loader::{Hook, canary, identify, mount_of_cgroup2};
 use collector_common::deny::{self, Action, HARDEN_BPF, HARDEN_PTRACE};
-use libtest_mimic::{Arguments, Failed, Trial};
-use model::event::Time;
 use puppet::Puppet;
 use support::{Cgroup, Watch};
 
@@ -48,23 +46,13 @@ fn main() -> ExitCode {
         ("a_tree_does_not_tamper", a_tree_does_not_tamper),
         ("switches_harden_all_but_the_protected", switches_harden_all_but_the_protected),
     ];
-    let skip = !support::kernel_tests_are_on();
-    let lsm = !skip && lsm_works();
-    if !skip && !lsm {
+    let on = support::kernel_tests_are_on();
+    let lsm = on && lsm_works();
+    if on && !lsm {
         support::skipped("denials by LSM programs: this kernel does not ask them; run `cargo xtask vm`");
     }
-    let trial = |(name, test): Test, ignored: bool| {
-        let run = move || {
-            test();
-            Ok::<(), Failed>(())
-        };
-        Trial::test(name, run).with_ignored_flag(ignored)
-    };
-    let mut trials: Vec<Trial> = everywhere.into_iter().map(|test| trial(test, skip)).collect();
-    trials.extend(with_lsm.into_iter().map(|test| trial(test, !lsm)));
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let everywhere = everywhere.map(|(name, test)| (name, false, test));
+    support::run_one_by_one(on, everywhere.into_iter().chain(with_lsm.map(|(name, test)| (name, !lsm, test))))
 }
 
 /// Found out as the agent does: by the canary.
@@ -153,27 +141,7 @@ impl Drop for Place {
 }
 
 fn decision(target: Target, action: DecisionAction) -> Decision {
-    Decision {
-        number: 1,
-        target,
-        action,
-        shadow: false,
-        allowed: Vec::new(),
-        allowed_files: Vec::new(),
-        contained: None,
-        author: Author::Operator("test".to_owned()),
-        finding: None,
-        reason: "test".to_owned(),
-        workload: None,
-        created: Time::default(),
-        until: Time { unix_ns: 0, boot_ns: boot_now() + 60_000_000_000 },
-        state: DecisionState::Active,
-        ended: None,
-        release: None,
-        hits: 0,
-        breaker: 0,
-        test: true,
-    }
+    Decision { action, ..support::decision(1, target, boot_now() + 60_000_000_000) }
 }
 
 fn in_cgroup(cgroup: &Cgroup, file: FileId) -> Target {

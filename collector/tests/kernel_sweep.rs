@@ -17,7 +17,6 @@ use collector_common::flow::Flow;
 use collector_common::map::{LINEAGE_PRE_EXISTING, Lineage};
 use collector_common::syscall::Why;
 use collector_common::token;
-use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Cgroup, Watch};
 
 fn main() -> ExitCode {
@@ -26,23 +25,14 @@ fn main() -> ExitCode {
         act(&args[1], args.get(2).map_or("", String::as_str));
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
+    let on = support::kernel_tests_are_on();
     let tests: [(&str, fn()); 4] = [
         ("an_idle_thread_shows_what_it_did_and_tells_it_again_when_it_ends", an_idle_thread_shows_what_it_did),
         ("a_socket_older_than_the_agent_gets_its_owner", a_socket_older_than_the_agent_gets_its_owner),
         ("a_walk_takes_no_socket_from_who_uses_it", a_walk_takes_no_socket_from_who_uses_it),
         ("a_socket_that_was_handed_on_belongs_to_who_uses_it", a_socket_that_was_handed_on_belongs_to_who_uses_it),
     ];
-    let trials = tests.map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip)
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)))
 }
 
 // ---- The children --------------------------------------------------------------------------------------------------

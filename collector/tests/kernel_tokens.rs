@@ -16,7 +16,6 @@ use collector_common::process::Exec;
 use collector_common::syscall::{WINDOW_TRIGGER, Why, Window};
 use collector_common::token::{self, OTHER, Outcome, URING, arg, x86_64 as nr};
 use io_uring::{IoUring, opcode};
-use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Watch, run};
 
 /// `IORING_OP_NOP`.
@@ -30,9 +29,9 @@ fn main() -> ExitCode {
         act(&args.next().unwrap_or_default());
         return ExitCode::SUCCESS;
     }
-    let skip = !support::kernel_tests_are_on();
-    let (no_ring, no_entry) = (!skip && !gives_rings(), !skip && !has_32_bit_entry());
-    let tests: [(&str, bool, fn()); 10] = [
+    let on = support::kernel_tests_are_on();
+    let (no_ring, no_entry) = (on && !gives_rings(), on && !has_32_bit_entry());
+    let tests: [support::Case; 10] = [
         ("operations_of_a_ring_are_calls_of_whoever_submits", no_ring, operations_of_a_ring_are_calls),
         ("the_polling_thread_of_a_ring_is_in_the_tree", no_ring, the_polling_thread_of_a_ring_is_in_the_tree),
         ("a_32_bit_call_in_a_64_bit_program_is_told_at_once", no_entry, a_32_bit_call_is_told_at_once),
@@ -44,16 +43,7 @@ fn main() -> ExitCode {
         ("descriptors_that_land_on_stdio_are_told_by_their_number", false, descriptors_that_land_on_stdio_are_told),
         ("the_leaders_exit_is_not_the_end_of_the_process", false, the_leaders_exit_is_not_the_end),
     ];
-    let trials = tests.map(|(name, lacking, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok::<(), Failed>(())
-        })
-        .with_ignored_flag(skip || lacking)
-    });
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    support::run_one_by_one(on, tests)
 }
 
 fn gives_rings() -> bool {

@@ -88,6 +88,10 @@ pub fn deny_egress(ctx: SkBuffContext) -> i32 {
     stats.seen += 1;
     let skb = ctx.as_ptr().cast::<__sk_buff>();
     let Some(parsed) = packet::parse(skb) else { return 1 };
+    if parsed.is_bare_reset {
+        // Carries nothing and ends the connection at the other end, too: what a cut is for.
+        return 1;
+    }
     let wish = Wish {
         hook: Hook::Egress,
         action: Action::Egress,

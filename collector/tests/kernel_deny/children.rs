@@ -12,7 +12,8 @@ use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
 use collector::loader::{Kernel, KernelOptions, mount_of_cgroup2};
 
-use super::{MS, cookie_in_proc, decision, support};
+use super::support::decision;
+use super::{MS, cookie_in_proc, support};
 
 /// One action, by name.
 pub fn act(args: &[String]) {

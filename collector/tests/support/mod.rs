@@ -9,17 +9,20 @@ pub use skip::skipped;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use collector::agent::inbox::Lane;
+use collector::decision::{Author, Decision, DecisionAction, DecisionState, Target};
 use collector::decode::{Record, decode};
 use collector::ledger::Ledger;
 use collector::loader::{Hook, Kernel, KernelOptions, mount_of_cgroup2};
 use collector::ring::{RingSink, Rings};
 use collector_common::stats::{Program, Stats};
+use libtest_mimic::{Arguments, Failed, Trial};
+use model::event::Time;
 
 /// Set when the tests on the kernel are to be left out; whoever sets it says so.
 pub const SKIP: &str = "STOCKADE_SKIP_KERNEL_TESTS";
@@ -206,6 +209,49 @@ impl Outcome {
 /// Waits; longer in a guest, where everything takes longer.
 pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms * slowness()));
+}
+
+/// A test on the kernel: its name, whether this kernel lacks what it is about, and what it does.
+pub type Case = (&'static str, bool, fn());
+
+/// Runs the tests one after the other: they measure, and the machine's cores are not shared between them. What this kernel
+/// lacks is left out, which whoever found it out has said.
+pub fn run_one_by_one(on: bool, cases: impl IntoIterator<Item = Case>) -> ExitCode {
+    let trial = |(name, lacking, test): Case| {
+        let run = move || {
+            test();
+            Ok::<(), Failed>(())
+        };
+        Trial::test(name, run).with_ignored_flag(!on || lacking)
+    };
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect()).exit_code()
+}
+
+/// A decision by a person that isolates a target until a boot time.
+pub fn decision(number: u64, target: Target, until_ns: u64) -> Decision {
+    Decision {
+        number,
+        target,
+        action: DecisionAction::Isolate,
+        shadow: false,
+        allowed: Vec::new(),
+        allowed_files: Vec::new(),
+        contained: None,
+        author: Author::Operator("test".to_owned()),
+        finding: None,
+        reason: "test".to_owned(),
+        workload: None,
+        created: Time::default(),
+        until: Time { unix_ns: 0, boot_ns: until_ns },
+        state: DecisionState::Active,
+        ended: None,
+        release: None,
+        hits: 0,
+        breaker: 0,
+        test: true,
+    }
 }
 
 /// Runs to the end; the output must be a success.
