@@ -6,7 +6,8 @@ use std::{env, fs};
 fn main() {
     // Read when it runs, not when it was compiled: two checkouts may share a target directory.
     let crate_root = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-    let default = crate_root.join("../collector-ebpf/target/stockade.bpf.o");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let default = crate_root.join(format!("../collector-ebpf/target/stockade.{arch}.bpf.o"));
     let object = env::var_os("STOCKADE_BPF_OBJECT").map_or(default, PathBuf::from);
     println!("cargo:rerun-if-env-changed=STOCKADE_BPF_OBJECT");
     println!("cargo:rerun-if-changed={}", object.display());

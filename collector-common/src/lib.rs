@@ -14,6 +14,7 @@ pub mod file;
 pub mod flow;
 pub mod header;
 pub mod map;
+pub mod numbers;
 pub mod process;
 pub mod stats;
 pub mod syscall;

@@ -72,7 +72,7 @@ pub struct Window {
     pub row: u32,
     /// A [`Why`].
     pub why: u8,
-    /// 0 = native 64-bit, 1 = at least one compat or x32 call (stored as [`crate::token::OTHER`]).
+    /// 0 = native 64-bit, 1 = at least one call that x86-64 does not have (stored as [`crate::token::OTHER`]).
     pub arch: u8,
     /// Calls in `trace`, 1–128, oldest first.
     pub n: u16,

@@ -1,6 +1,9 @@
 //! The 16-bit token of a trace: one syscall, how it ended, and what kind of argument it had.
 //!
-//! Bits 0–9 number, 10–12 outcome, 13–15 argument class. The ABI stands once in the window ([`crate::syscall::Window::arch`]).
+//! Bits 0–9 number, 10–12 outcome, 13–15 argument class. The number is x86-64's on every architecture
+//! ([`crate::numbers`]), so that a trace, a trigram and a model mean the same everywhere.
+
+pub use crate::numbers::x86_64;
 
 /// Bits of the syscall number.
 pub const NUMBER: u16 = 0x03ff;
@@ -125,84 +128,6 @@ pub mod arg {
     pub const PRCTL_CONFINE: u16 = 1;
     /// [`super::OTHER`]: a 32-bit or x32 call in a 64-bit program.
     pub const FOREIGN_IN_NATIVE: u16 = 1;
-}
-
-/// x86-64 numbers that the kernel programs and the features treat by name (arch/x86/entry/syscalls/syscall_64.tbl).
-pub mod x86_64 {
-    #![allow(missing_docs, reason = "each constant is the syscall of that name")]
-    pub const READ: u16 = 0;
-    pub const WRITE: u16 = 1;
-    pub const OPEN: u16 = 2;
-    pub const MMAP: u16 = 9;
-    pub const MPROTECT: u16 = 10;
-    pub const PREAD64: u16 = 17;
-    pub const PWRITE64: u16 = 18;
-    pub const READV: u16 = 19;
-    pub const WRITEV: u16 = 20;
-    pub const DUP: u16 = 32;
-    pub const DUP2: u16 = 33;
-    pub const SENDFILE: u16 = 40;
-    pub const SOCKET: u16 = 41;
-    pub const CONNECT: u16 = 42;
-    pub const SENDTO: u16 = 44;
-    pub const RECVFROM: u16 = 45;
-    pub const SENDMSG: u16 = 46;
-    pub const RECVMSG: u16 = 47;
-    pub const CLONE: u16 = 56;
-    pub const FORK: u16 = 57;
-    pub const VFORK: u16 = 58;
-    pub const EXECVE: u16 = 59;
-    pub const EXIT: u16 = 60;
-    pub const FCNTL: u16 = 72;
-    pub const CREAT: u16 = 85;
-    pub const PTRACE: u16 = 101;
-    pub const SETUID: u16 = 105;
-    pub const SETREUID: u16 = 113;
-    pub const SETRESUID: u16 = 117;
-    pub const SETFSUID: u16 = 122;
-    pub const PRCTL: u16 = 157;
-    pub const INIT_MODULE: u16 = 175;
-    pub const RESTART_SYSCALL: u16 = 219;
-    pub const FUTEX: u16 = 202;
-    pub const CLOCK_GETTIME: u16 = 228;
-    pub const EXIT_GROUP: u16 = 231;
-    pub const OPENAT: u16 = 257;
-    pub const UNSHARE: u16 = 272;
-    pub const SPLICE: u16 = 275;
-    pub const DUP3: u16 = 292;
-    pub const PREADV: u16 = 295;
-    pub const PWRITEV: u16 = 296;
-    pub const SETNS: u16 = 308;
-    pub const PROCESS_VM_WRITEV: u16 = 311;
-    pub const FINIT_MODULE: u16 = 313;
-    pub const MEMFD_CREATE: u16 = 319;
-    pub const BPF: u16 = 321;
-    pub const EXECVEAT: u16 = 322;
-    pub const COPY_FILE_RANGE: u16 = 326;
-    pub const PREADV2: u16 = 327;
-    pub const PWRITEV2: u16 = 328;
-    pub const PKEY_MPROTECT: u16 = 329;
-    pub const IO_URING_SETUP: u16 = 425;
-    pub const CLONE3: u16 = 435;
-    pub const OPENAT2: u16 = 437;
-}
-
-/// 32-bit x86 numbers that have to be told apart (arch/x86/entry/syscalls/syscall_32.tbl); every other one is [`OTHER`].
-pub mod ia32 {
-    #![allow(missing_docs, reason = "each constant is the syscall of that name")]
-    pub const RESTART_SYSCALL: u16 = 0;
-    pub const EXIT: u16 = 1;
-    pub const FORK: u16 = 2;
-    pub const OPEN: u16 = 5;
-    pub const CREAT: u16 = 8;
-    pub const EXECVE: u16 = 11;
-    pub const CLONE: u16 = 120;
-    pub const VFORK: u16 = 190;
-    pub const EXIT_GROUP: u16 = 252;
-    pub const OPENAT: u16 = 295;
-    pub const EXECVEAT: u16 = 358;
-    pub const CLONE3: u16 = 435;
-    pub const OPENAT2: u16 = 437;
 }
 
 /// Calls that are rare in any workload and frequent in attacks: reported at once where a ready workload never made them.

@@ -2,8 +2,9 @@
 //!
 //! Numbers mean something only together with the door: 57 is fork by the one and setpgid by the other.
 
-use collector_common::token::{OTHER, ia32, x86_64 as nr};
+use collector_common::token::{OTHER, x86_64 as nr};
 
+use crate::arch::{self, compat};
 use crate::task::Task;
 
 /// Bit 30 of a syscall number: x32 (arch/x86/include/uapi/asm/unistd.h).
@@ -14,29 +15,30 @@ const X32: i64 = 1 << 30;
 pub enum Entry {
     /// The architecture's own 64-bit entry and numbers; also the -1 that follows a signal handler.
     Native,
-    /// `int 0x80` or any call of a 32-bit program.
+    /// Any call of a 32-bit program; on x86-64 also `int 0x80`.
     Compat,
     /// x32, or a number that no kernel has.
     Foreign,
 }
 
+/// The door of a call and its number in that door's table: x86-64's for the native one, on every architecture.
 #[inline(always)]
-pub fn entry_of(task: Task, number: i64) -> Entry {
+pub fn door_of(task: Task, number: i64) -> (Entry, i64) {
     if number < 0 {
-        Entry::Native
-    } else if task.in_compat_call() {
-        Entry::Compat
+        (Entry::Native, number)
+    } else if arch::in_compat_call(task) {
+        (Entry::Compat, number)
     } else if number & X32 != 0 || number >= OTHER as i64 {
-        Entry::Foreign
+        (Entry::Foreign, number)
     } else {
-        Entry::Native
+        (Entry::Native, arch::canonical(number))
     }
 }
 
 /// 32-bit calls that task_newtask and sched_process_exec report when they succeed.
 #[inline(always)]
 pub fn is_told_elsewhere_in_compat(number: i64) -> bool {
-    is_one_of(number, [ia32::FORK, ia32::VFORK, ia32::CLONE, ia32::CLONE3, ia32::EXECVE, ia32::EXECVEAT])
+    is_one_of(number, [compat::FORK, compat::VFORK, compat::CLONE, compat::CLONE3, compat::EXECVE, compat::EXECVEAT])
 }
 
 /// restart_syscall: goes on with a call that was interrupted.
@@ -44,7 +46,7 @@ pub fn is_told_elsewhere_in_compat(number: i64) -> bool {
 pub fn restarts(entry: Entry, number: i64) -> bool {
     match entry {
         Entry::Native => number == nr::RESTART_SYSCALL as i64,
-        Entry::Compat => number == ia32::RESTART_SYSCALL as i64,
+        Entry::Compat => number == compat::RESTART_SYSCALL as i64,
         Entry::Foreign => false,
     }
 }
@@ -54,7 +56,7 @@ pub fn restarts(entry: Entry, number: i64) -> bool {
 pub fn opens_a_file(entry: Entry, number: i64) -> bool {
     match entry {
         Entry::Native => is_one_of(number, [nr::OPENAT, nr::OPEN, nr::CREAT, nr::OPENAT2]),
-        Entry::Compat => is_one_of(number, [ia32::OPENAT, ia32::OPEN, ia32::CREAT, ia32::OPENAT2]),
+        Entry::Compat => is_one_of(number, [compat::OPENAT, compat::OPEN, compat::CREAT, compat::OPENAT2]),
         Entry::Foreign => false,
     }
 }
@@ -64,7 +66,7 @@ pub fn opens_a_file(entry: Entry, number: i64) -> bool {
 pub fn exits(entry: Entry, number: i64) -> bool {
     match entry {
         Entry::Native => is_one_of(number, [nr::EXIT, nr::EXIT_GROUP]),
-        Entry::Compat => is_one_of(number, [ia32::EXIT, ia32::EXIT_GROUP]),
+        Entry::Compat => is_one_of(number, [compat::EXIT, compat::EXIT_GROUP]),
         Entry::Foreign => false,
     }
 }

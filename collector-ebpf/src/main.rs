@@ -15,6 +15,7 @@
 #![no_main]
 
 mod abi;
+mod arch;
 mod argument;
 mod control;
 mod deny;

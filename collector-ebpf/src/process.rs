@@ -282,8 +282,7 @@ fn ended(task: Task) {
         return;
     }
     // exit and exit_group do not return: sys_exit never sees them. Who was killed made no such call.
-    let call = task.call_in_progress();
-    let entry = abi::entry_of(task, call);
+    let (entry, call) = abi::door_of(task, task.call_in_progress());
     if abi::exits(entry, call) {
         let number = if entry == Entry::Native { call as u16 } else { OTHER };
         syscall::synthesise(task, number, arg::PLAIN);

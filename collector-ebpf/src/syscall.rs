@@ -27,7 +27,7 @@ use crate::maps::{ROWS, SEEN, THREADS};
 use crate::offsets::{MAX_AGE_JIFFIES, value};
 use crate::rings::{BULK, CTRL, NO_WAKEUP, WAKEUP};
 use crate::task::Task;
-use crate::{argument, file, scope, stats};
+use crate::{arch, argument, file, scope, stats};
 
 /// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
 const CREATE: u64 = 1;
@@ -42,14 +42,6 @@ static EARLY_BUDGET: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(MAX_R
 const NO_HISTORY: u32 = u32::MAX;
 /// One call before this one: not yet two numbers.
 const ONE_CALL: u32 = 1 << 31;
-
-/// Fields of x86-64's `pt_regs` (arch/x86/include/asm/ptrace.h), in words.
-mod regs {
-    pub const DX: usize = 12;
-    pub const SI: usize = 13;
-    pub const DI: usize = 14;
-    pub const ORIG_AX: usize = 15;
-}
 
 /// One call, taken apart.
 struct Call {
@@ -74,11 +66,10 @@ fn observe(ctx: &BtfTracePointContext) {
         return;
     }
     stats.seen += 1;
-    let words: *const u64 = ctx.arg(0);
+    let registers: arch::Registers = ctx.arg(0);
     let result: i64 = ctx.arg(1);
     // SAFETY: the tracepoint's first argument is a pt_regs that the verifier knows.
-    let number = unsafe { *words.add(regs::ORIG_AX) } as i64;
-    let entry = abi::entry_of(task, number);
+    let (entry, number) = abi::door_of(task, unsafe { arch::number(registers) });
     let traits = if entry == Entry::Native { traits_of(number) } else { 0 };
     if (result >= 0 || may_restart(result)) && is_told_elsewhere(entry, number, traits) {
         stats.skipped += 1;
@@ -96,8 +87,8 @@ fn observe(ctx: &BtfTracePointContext) {
         return;
     }
     // SAFETY: as above.
-    let (first, second, third) = unsafe { (*words.add(regs::DI), *words.add(regs::SI), *words.add(regs::DX)) };
-    let call = take_apart(task, entry, number, traits, result, [first, second, third]);
+    let arguments = unsafe { arch::arguments(registers) };
+    let call = take_apart(task, entry, number, traits, result, arguments);
     if may_restart(result) {
         thread.flags |= THREAD_INTERRUPTED;
     }

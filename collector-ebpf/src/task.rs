@@ -5,11 +5,8 @@ use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_task_pt_regs};
 use collector_common::{ExeId, cookie_of};
 
-use crate::file_id;
 use crate::offsets::*;
-
-/// `pt_regs.orig_ax` in words (arch/x86/include/asm/ptrace.h).
-const ORIG_AX: usize = 15;
+use crate::{arch, file_id};
 
 /// A task that the verifier knows to be one.
 #[derive(Clone, Copy)]
@@ -54,11 +51,12 @@ impl Task {
         cookie_of(start, self.tgid())
     }
 
-    /// Whether the current call came through a 32-bit entry (x86: TS_COMPAT).
+    /// `thread_info.status`, which x86 has.
+    #[cfg(bpf_target_arch = "x86_64")]
     #[inline(always)]
-    pub fn in_compat_call(self) -> bool {
+    pub fn status(self) -> u32 {
         // SAFETY: a task_struct.
-        unsafe { field::<u32>(self.0, &OFF_TASK_STATUS) & 2 != 0 }
+        unsafe { field(self.0, &OFF_TASK_STATUS) }
     }
 
     /// Whether the program is a 32-bit one, for which 32-bit calls are normal: its addresses end at 4 GiB. The thread flag
@@ -70,14 +68,11 @@ impl Task {
         !mm.is_null() && unsafe { field::<u64>(mm, &OFF_MM_TASK_SIZE) } <= 1 << 32
     }
 
-    /// The call that a task is in, by its number: for calls that never return.
+    /// The call that a task is in, by the number that it was made with: for calls that never return.
     #[inline(always)]
     pub fn call_in_progress(self) -> i64 {
         // SAFETY: the helper takes any task and returns its saved registers, which the verifier knows.
-        unsafe {
-            let words = bpf_task_pt_regs(self.raw()) as *const u64;
-            core::ptr::read_volatile(words.add(ORIG_AX)) as i64
-        }
+        unsafe { arch::number(bpf_task_pt_regs(self.raw()) as arch::Registers) }
     }
 
     /// cgroup v2 id; 0 when unknown.

@@ -13,6 +13,8 @@ const BENCHES: &[(&str, &str)] = &[
     ("deny_latency", "exec record to deny entry; map update to first denied connect"),
     ("ledger_loss", "records lost against the rate offered and the size of the ring"),
     ("operations", "fork, exec, open and connect with and without every program"),
+    ("applications", "redis, nginx, postgres and a build: alone, watched, and under bpftrace and strace"),
+    ("scenarios", "ten attacks: from the first malicious operation to the first denied one"),
     ("memory", "agent and kernel memory with many models and processes"),
 ];
 
@@ -21,6 +23,9 @@ const BENCHES: &[(&str, &str)] = &[
 pub struct Options {
     /// One benchmark; all without.
     name: Option<String>,
+    /// Optimised user space; takes minutes to build.
+    #[arg(long)]
+    release: bool,
 }
 
 /// Runs benchmarks.
@@ -35,7 +40,8 @@ pub fn bench(root: &Path, options: &Options) -> anyhow::Result<()> {
     for (name, what) in chosen {
         println!("bench    {name}: {what}");
         // The kernel side does not depend on the profile, and the development one is built already.
-        must(cargo(root).args(["bench", "--quiet", "--profile", "dev", "--package", "collector", "--bench", name]))?;
+        let profile = if options.release { "release" } else { "dev" };
+        must(cargo(root).args(["bench", "--quiet", "--profile", profile, "--package", "collector", "--bench", name]))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use clap::Args;
 
 use crate::{must, told};
 
@@ -50,14 +51,39 @@ pub fn linker() -> Option<PathBuf> {
     own.or_else(|| told(Command::new("sh").args(["-c", "command -v bpf-linker"])).map(PathBuf::from))
 }
 
-/// Builds the object and returns its path.
+/// Which kernels the object is for.
+#[derive(Args)]
+pub struct Options {
+    /// Architecture of the kernels: where registers are and what numbers mean differs.
+    #[arg(long, default_value = std::env::consts::ARCH, value_parser = ["x86_64", "aarch64"])]
+    arch: String,
+}
+
+/// Builds the object that was asked for and says where it is.
+///
+/// # Errors
+/// As [`build_for`].
+pub fn bpf(root: &Path, options: &Options) -> anyhow::Result<()> {
+    println!("bpf      {}", build_for(root, &options.arch)?.display());
+    Ok(())
+}
+
+/// Builds the object for this machine and returns its path.
 pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
+    build_for(root, std::env::consts::ARCH)
+}
+
+/// Builds the object for an architecture and returns its path.
+///
+/// # Errors
+/// The toolchain is missing, or the programs do not compile.
+pub fn build_for(root: &Path, arch: &str) -> anyhow::Result<PathBuf> {
     let missing = "run `cargo xtask setup --for run`";
     let toolchain = toolchain().with_context(|| format!("no compiler with library sources: {missing}"))?;
     let linker = linker().with_context(|| format!("no bpf-linker: {missing}"))?;
     let directory = root.join("collector-ebpf");
     let flags = [
-        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
         format!("-Clinker={}", linker.display()),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
@@ -75,24 +101,16 @@ pub fn build(root: &Path) -> anyhow::Result<PathBuf> {
     }
     command
         .current_dir(&directory)
-        .args([
-            "build",
-            "--release",
-            "-Z",
-            "build-std=core",
-            "--target",
-            "bpfel-unknown-none",
-            "--target-dir",
-            "target",
-        ])
+        .args(["build", "--release", "-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
+        .arg(format!("target/{arch}"))
         .env("RUSTC", &toolchain.rustc)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(SEPARATOR));
     if toolchain.bootstrap {
         command.env("RUSTC_BOOTSTRAP", "1");
     }
     must(&mut command)?;
-    let built = directory.join("target/bpfel-unknown-none/release/stockade");
-    strip(&built, &directory.join("target/stockade.bpf.o"))
+    let built = directory.join(format!("target/{arch}/bpfel-unknown-none/release/stockade"));
+    strip(&built, &directory.join(format!("target/stockade.{arch}.bpf.o")))
 }
 
 /// Debug information triples the size; BTF is kept. Nothing is touched when the object did not change.

@@ -6,6 +6,7 @@ mod fuzz;
 mod kafka;
 mod run;
 mod setup;
+mod syscalls;
 mod test;
 mod tidy;
 mod vm;
@@ -29,13 +30,15 @@ enum Chore {
     /// Find or install what a purpose needs; says what, how large and how long first.
     Setup(setup::Options),
     /// Build the kernel object.
-    Bpf,
+    Bpf(bpf::Options),
     /// Set up, build and run `stockade` with the arguments after `--`.
     Run(run::Options),
     /// Set up and run every test; says what was skipped and why.
     Test,
     /// The tests on other kernels, in guests.
     Vm(vm::Options),
+    /// Generate the syscall tables of every architecture.
+    Syscalls(syscalls::Options),
     /// Check dependency arrows, file sizes and where some names may stand.
     Tidy,
     /// A real broker on this machine.
@@ -60,10 +63,11 @@ fn main() -> ExitCode {
 fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
     match chore {
         Chore::Setup(options) => setup::setup(&options),
-        Chore::Bpf => bpf::build(root).map(|object| println!("bpf      {}", object.display())),
+        Chore::Bpf(options) => bpf::bpf(root, &options),
         Chore::Run(options) => run::run(root, &options),
         Chore::Test => test::test(root),
         Chore::Vm(options) => vm::vm(root, &options),
+        Chore::Syscalls(options) => syscalls::syscalls(root, &options),
         Chore::Tidy => tidy::tidy(root),
         Chore::Kafka(command) => kafka::run(command),
         Chore::Fuzz(options) => fuzz::fuzz(root, &options),

@@ -29,6 +29,8 @@ pub enum Purpose {
     Test,
     /// Guests with other kernels.
     Vm,
+    /// Guests of another architecture.
+    Arch,
 }
 
 /// Something that may be missing.
@@ -48,7 +50,12 @@ fn runs(program: &str, arg: &str) -> bool {
 impl Purpose {
     /// Whether something that is needed for `of` is needed for this.
     fn includes(self, of: Self) -> bool {
-        self == of || of == Self::Run || self == Self::Test
+        let also = match self {
+            Self::Run | Self::Vm => false,
+            Self::Test => of != Self::Arch,
+            Self::Arch => of == Self::Vm,
+        };
+        self == of || of == Self::Run || also
     }
 }
 
@@ -106,6 +113,14 @@ const NEEDS: &[Need] = &[
         seconds: 40,
         purpose: Purpose::Vm,
         present: || vm::missing().is_none() && runs("debootstrap", "--version") && runs("strip", "--version"),
+    },
+    Need {
+        what: "a C compiler for aarch64 and its emulator (for guests of that architecture)",
+        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-system-arm"],
+        megabytes: 350,
+        seconds: 40,
+        purpose: Purpose::Arch,
+        present: vm::foreign_is_ready,
     },
 ];
 

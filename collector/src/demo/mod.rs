@@ -6,8 +6,8 @@
 //! ```
 
 mod account;
-mod handle;
-mod play;
+pub mod handle;
+pub mod play;
 pub mod shop;
 pub mod stage;
 
@@ -26,12 +26,13 @@ use play::Play;
 use stage::Stage;
 
 /// How often the demo's clock is faster than real while it learns: a minute is a week.
-const CLOCK_FACTOR: u64 = 10_080;
+pub const CLOCK_FACTOR: u64 = 10_080;
 /// A denial's deadline in the demo.
 const TTL: u64 = 30;
 /// The quiet time that makes a baseline ready, on the demo's clock: 15 s of real time.
 const QUIET: u64 = 15 * CLOCK_FACTOR;
-const LEARNING_PATIENCE: Duration = Duration::from_secs(110);
+/// How long it may take to become ready.
+pub const LEARNING_PATIENCE: Duration = Duration::from_secs(110);
 
 /// How to run the demo.
 #[derive(Debug, Args)]
@@ -101,7 +102,12 @@ fn play(stage: &mut Stage, record: Option<&Path>) -> anyhow::Result<Account> {
     Ok(play.account)
 }
 
-fn write_config(stage: &Stage, record: Option<&Path>) -> anyhow::Result<std::path::PathBuf> {
+/// Writes the agent's configuration for a stage.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_config(stage: &Stage, record: Option<&Path>) -> anyhow::Result<std::path::PathBuf> {
     let root = &stage.layout.root;
     let bpffs = root.join("bpf");
     std::fs::create_dir_all(&bpffs)?;
@@ -122,7 +128,7 @@ fn write_config(stage: &Stage, record: Option<&Path>) -> anyhow::Result<std::pat
 }
 
 /// Removes what the killed agent left pinned, by the command that people use. Returns what is left.
-fn disarm(root: &Path) -> Vec<String> {
+pub fn disarm(root: &Path) -> Vec<String> {
     let bpffs = root.join("bpf");
     if !Pins::is_mounted(&bpffs) {
         return Vec::new();

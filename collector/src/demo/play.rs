@@ -103,7 +103,7 @@ impl<'a> Play<'a> {
     }
 
     /// The second one: what is found is denied.
-    fn enforce(&mut self) -> anyhow::Result<()> {
+    pub fn enforce(&mut self) -> anyhow::Result<()> {
         self.agent.text(&["mode", "set", WORKLOAD, "enforcing", "--reason", "demo", "--for", "10m"])?;
         self.account.tell("ENFORCING", format!("{WORKLOAD} only, by the operator, for 10 min"));
         Ok(())

@@ -6,7 +6,6 @@
 use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
-const KIND_PTR: u32 = 2;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_TYPEDEF: u32 = 8;
@@ -18,6 +17,8 @@ const KIND_TYPE_TAG: u32 = 18;
 const CHAIN: usize = 16;
 /// Anonymous structures within each other.
 const DEPTH: usize = 8;
+/// Members that one search may look at: damaged types could otherwise lead back to themselves at every level.
+const MEMBERS: usize = 65_536;
 
 /// Why the types cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -69,9 +70,9 @@ impl<'a> Types<'a> {
     /// Byte offset of a field, by its path: `thread_info.status`. Members of anonymous structures count as their parent's.
     pub fn offset_of(&self, structure: &str, path: &str) -> Option<u64> {
         let mut id = self.structure(structure)?;
-        let mut bits = 0u64;
+        let (mut bits, mut budget) = (0u64, MEMBERS);
         for name in path.split('.') {
-            let (offset, member) = self.member(id, name, DEPTH)?;
+            let (offset, member) = self.member(id, name.as_bytes(), DEPTH, &mut budget)?;
             bits += u64::from(offset);
             id = member;
         }
@@ -90,40 +91,36 @@ impl<'a> Types<'a> {
     fn find(&self, wanted: u32, name: &str) -> Option<u32> {
         let at = self.starts.iter().position(|start| {
             let info = read_u32(self.bytes, start + 4).unwrap_or(0);
-            kind(info) == wanted && self.name(*start) == Some(name)
+            kind(info) == wanted && self.is_called(*start, name.as_bytes())
         })?;
         Some(at as u32 + 1)
     }
 
-    fn name(&self, start: usize) -> Option<&'a str> {
-        self.string(read_u32(self.bytes, start)?)
-    }
-
-    fn string(&self, offset: u32) -> Option<&'a str> {
-        let rest = self.strings.get(offset as usize..)?;
-        let end = rest.iter().position(|byte| *byte == 0)?;
-        std::str::from_utf8(&rest[..end]).ok()
+    /// Whether the type or member at a place has this name. Compared where it lies: there are tens of thousands.
+    fn is_called(&self, at: usize, name: &[u8]) -> bool {
+        let string = read_u32(self.bytes, at).and_then(|offset| self.strings.get(offset as usize..));
+        string.is_some_and(|rest| rest.starts_with(name) && rest.get(name.len()) == Some(&0))
     }
 
     /// Bit offset and type of a member.
-    fn member(&self, id: u32, name: &str, depth: usize) -> Option<(u32, u32)> {
+    fn member(&self, id: u32, name: &[u8], depth: usize, budget: &mut usize) -> Option<(u32, u32)> {
         let start = self.resolved(id)?;
         let info = read_u32(self.bytes, start + 4)?;
         // With the flag, the upper byte of an offset is the size of a bit field.
         let mask = if info >> 31 != 0 { 0x00ff_ffff } else { u32::MAX };
         for index in 0..info as usize & 0xffff {
+            *budget = budget.checked_sub(1)?;
             let at = start + 12 + index * 12;
-            let member = self.string(read_u32(self.bytes, at)?)?;
             let kind = read_u32(self.bytes, at + 4)?;
             let offset = read_u32(self.bytes, at + 8)? & mask;
-            if member == name {
+            if self.is_called(at, name) {
                 return Some((offset, kind));
             }
-            if member.is_empty()
-                && depth > 0
-                && let Some((inner, kind)) = self.member(kind, name, depth - 1)
+            if depth > 0
+                && self.is_called(at, b"")
+                && let Some((inner, kind)) = self.member(kind, name, depth - 1, budget)
             {
-                return Some((offset + inner, kind));
+                return Some((offset.checked_add(inner)?, kind));
             }
         }
         None
@@ -138,7 +135,6 @@ impl<'a> Types<'a> {
                 KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
                     id = read_u32(self.bytes, start + 8)?;
                 }
-                KIND_PTR => return None,
                 _ => return None,
             }
         }
@@ -210,6 +206,29 @@ mod tests {
         assert_eq!(types.offset_of("inner", "d"), Some(4));
         assert_eq!(types.offset_of("outer", "nothing"), None);
         assert_eq!(types.offset_of("int", "a"), None);
+    }
+
+    #[test]
+    fn types_that_lead_back_to_themselves_end_the_search() {
+        let mut bytes = sample();
+        // Every member of `outer`, and of the anonymous structure in it, becomes an anonymous `outer`.
+        let types = 24 + 16;
+        let outer = types + 2 * 36;
+        for at in [types + 36 + 12, types + 36 + 24, outer + 12, outer + 24] {
+            bytes[at..at + 4].copy_from_slice(&0u32.to_le_bytes());
+            bytes[at + 4..at + 8].copy_from_slice(&4u32.to_le_bytes());
+        }
+        let types = Types::new(&bytes).expect("whole BTF");
+        assert_eq!(types.offset_of("outer", "nothing"), None);
+    }
+
+    #[test]
+    fn offsets_that_do_not_fit_are_no_offset() {
+        let mut bytes = sample();
+        let outer = 24 + 16 + 2 * 36;
+        bytes[outer + 24 + 8..outer + 24 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
+        let types = Types::new(&bytes).expect("whole BTF");
+        assert_eq!(types.offset_of("outer", "in.d"), None);
     }
 
     proptest! {

@@ -41,7 +41,13 @@ const FIELDS: &[Field] = &[
     required("OFF_CSS_SET_DFL", "css_set", "dfl_cgrp"),
     required("OFF_CGROUP_KN", "cgroup", "kn"),
     required("OFF_KN_ID", "kernfs_node", "id"),
-    required("OFF_TASK_STATUS", "task_struct", "thread_info.status"),
+    Field {
+        global: "OFF_TASK_STATUS",
+        of: "task_struct",
+        path: "thread_info.status",
+        // Elsewhere a program is a 32-bit one for good, and its address space says so.
+        required: cfg!(target_arch = "x86_64"),
+    },
     Field { global: "OFF_TASK_LOGINUID", of: "task_struct", path: "loginuid", required: false },
     required("OFF_MM_EXE", "mm_struct", "exe_file"),
     required("OFF_MM_ARG_START", "mm_struct", "arg_start"),

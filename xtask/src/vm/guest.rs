@@ -23,7 +23,7 @@ pub const EMULATION: &str = "tcg,thread=single";
 
 /// Kernel parameters of every guest. On a busy machine the timer that the kernel tries at boot is late, and it gives up
 /// (`IO-APIC + timer doesn't work`): it need not try.
-pub const PARAMETERS: &str = "console=ttyS0 panic=-1 no_timer_check";
+pub const PARAMETERS: &str = "panic=-1 no_timer_check";
 
 /// How the guest's cgroups are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Cgroups {
     V2,
     /// v1 controllers, a named hierarchy, and v2 at /sys/fs/cgroup/unified.
     Hybrid,
+    /// v1 controllers and a named hierarchy, no v2 at all.
+    V1,
 }
 
 /// One cell of the matrix.
@@ -107,19 +109,20 @@ pub fn run_command(
 pub fn shell(kernel: &Kernel, cell: &Cell, binaries: &Binaries) -> anyhow::Result<()> {
     let directory = Scratch::new()?;
     let work = "echo 'A guest; `stockade` and every test of the list are in /t. `exit` ends it.'\n\
-                setsid -c sh < /dev/ttyS1\n";
+                setsid -c sh <&1\n";
     let names: Vec<&str> = binaries.names().collect();
-    let mut qemu = machine(kernel, cell, binaries, &names, &init(cell.cgroups, work), &directory.0)?;
     // Ctrl-C is for the guest.
-    qemu.args(["-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal"]);
-    must(&mut qemu)
+    let (port, device) = kernel.arch.second_port("stdio,signal=off");
+    let init = init(cell.cgroups, device, work);
+    must(machine(kernel, cell, binaries, &names, &init, &directory.0)?.args(port))
 }
 
 fn boot(kernel: &Kernel, cell: &Cell, binaries: &Binaries, names: &[&str], work: &str) -> anyhow::Result<String> {
     let directory = Scratch::new()?;
-    let mut qemu = machine(kernel, cell, binaries, names, &init(cell.cgroups, work), &directory.0)?;
     let (said, console) = (directory.0.join("said"), directory.0.join("console"));
-    qemu.args(["-serial", &format!("file:{}", said.display())]);
+    let (port, device) = kernel.arch.second_port(&format!("file,path={}", said.display()));
+    let mut qemu = machine(kernel, cell, binaries, names, &init(cell.cgroups, device, work), &directory.0)?;
+    qemu.args(port);
     run_to_its_end(qemu, &said, &console)?;
     let mut text = String::from_utf8_lossy(&fs::read(&said)?).into_owned();
     let told = String::from_utf8_lossy(&fs::read(&console)?).into_owned();
@@ -141,13 +144,15 @@ fn machine(
 ) -> anyhow::Result<Command> {
     let packed = binaries.pack(kernel, names, init, directory)?;
     let modules = if cell.lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
-    let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.args(["-accel", EMULATION, "-cpu", "max", "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
+    let (processor, console) = kernel.arch.machine();
+    let mut qemu = Command::new(kernel.arch.emulator());
+    qemu.args(["-accel", EMULATION, "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
+        .args(processor)
         .args(["-no-reboot", "-kernel"])
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&packed)
-        .args(["-append", &format!("{PARAMETERS} loglevel=6 lsm={modules}")])
+        .args(["-append", &format!("console={console} {PARAMETERS} loglevel=6 lsm={modules}")])
         .args(["-serial", &format!("file:{}", directory.join("console").display())]);
     Ok(qemu)
 }
@@ -185,9 +190,15 @@ pub fn run_to_its_end(mut qemu: Command, said: &Path, console: &Path) -> anyhow:
     }
 }
 
-fn init(cgroups: Cgroups, work: &str) -> String {
+fn init(cgroups: Cgroups, port: &str, work: &str) -> String {
     let cgroups = match cgroups {
         Cgroups::V2 => "mount -t cgroup2 none /sys/fs/cgroup\n",
+        Cgroups::V1 => {
+            "mount -t tmpfs none /sys/fs/cgroup\n\
+             mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/cpu\n\
+             mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd\n\
+             mount -t cgroup -o cpu,cpuacct none /sys/fs/cgroup/cpu\n"
+        }
         Cgroups::Hybrid => {
             "mount -t tmpfs none /sys/fs/cgroup\n\
              mkdir /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup/cpu /sys/fs/cgroup/memory\n\
@@ -209,7 +220,7 @@ fn init(cgroups: Cgroups, work: &str) -> String {
          mount -t securityfs none /sys/kernel/security\n\
          ip link set lo up\n\
          {modules}\
-         exec > /dev/ttyS1 2>&1\nstty -F /dev/ttyS1 -onlcr 2>/dev/null\n\
+         exec <>/dev/{port} >&0 2>&1\nstty -F /dev/{port} -onlcr 2>/dev/null\n\
          {work}\
          sync\npoweroff -f\n"
     )

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use super::arch::Arch;
 use super::kernel::{Kernel, MODULES};
 use crate::{bpf, cargo, must, told};
 
@@ -15,22 +16,24 @@ use crate::{bpf, cargo, must, told};
 const PREFIX: &str = "kernel";
 
 /// What was built for guests, by name.
-pub struct Binaries(BTreeMap<String, PathBuf>);
+pub struct Binaries {
+    arch: Arch,
+    paths: BTreeMap<String, PathBuf>,
+}
 
 impl Binaries {
     /// Builds the kernel object, the tests and `stockade`.
-    pub fn build(root: &Path) -> anyhow::Result<Self> {
-        bpf::build(root)?;
+    pub fn build(root: &Path, arch: Arch) -> anyhow::Result<Self> {
+        bpf::build_for(root, arch.name())?;
+        arch.add_target()?;
         let mut found = BTreeMap::new();
-        let commands: [&[&str]; 2] = [&["test", "--workspace", "--no-run"], &["build", "--workspace"]];
-        for arguments in commands {
-            let output = cargo(root)
-                .args(arguments)
+        for arguments in ["test", "build"] {
+            let output = compiler(root, arch, arguments)
                 .args(["--message-format=json-render-diagnostics", "-q"])
                 .stderr(Stdio::inherit())
                 .output()?;
             if !output.status.success() {
-                bail!("cargo {} failed", arguments.join(" "));
+                bail!("cargo {arguments} failed");
             }
             for line in String::from_utf8_lossy(&output.stdout).lines() {
                 let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
@@ -39,7 +42,7 @@ impl Binaries {
                     continue;
                 };
                 let is_test = message["target"]["kind"][0] == "test" && name.starts_with(PREFIX);
-                let is_agent = message["target"]["kind"][0] == "bin" && name == "stockade" && arguments[0] == "build";
+                let is_agent = message["target"]["kind"][0] == "bin" && name == "stockade" && arguments == "build";
                 if is_test || is_agent {
                     found.insert(name.to_owned(), PathBuf::from(path));
                 }
@@ -48,17 +51,17 @@ impl Binaries {
         if !found.contains_key("stockade") {
             bail!("cargo built no stockade");
         }
-        Ok(Self(found))
+        Ok(Self { arch, paths: found })
     }
 
     /// Names of the tests.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX))
+        self.paths.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX))
     }
 
     /// Where one of them is.
     pub fn path(&self, name: &str) -> anyhow::Result<&Path> {
-        self.0.get(name).map(PathBuf::as_path).with_context(|| format!("{name} was not built; see --list"))
+        self.paths.get(name).map(PathBuf::as_path).with_context(|| format!("{name} was not built; see --list"))
     }
 
     /// The agent.
@@ -72,7 +75,7 @@ impl Binaries {
         for part in ["bin", "dev", "etc", "lib64", "m", "proc", "run", "sys", "t", "tmp", "usr/bin"] {
             fs::create_dir_all(root.join(part))?;
         }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).context("busybox-static is not installed")?;
+        fs::copy(self.arch.busybox()?, root.join("bin/busybox")).context("busybox-static is not installed")?;
         let applets = told(Command::new("/bin/busybox").arg("--list")).context("busybox lists no applets")?;
         for applet in applets.lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", root.join("bin").join(applet))?;
@@ -81,8 +84,9 @@ impl Binaries {
             let from = self.path(name)?;
             let to = root.join("t").join(name);
             // Debug information would be most of the image.
-            must(Command::new("strip").arg("-g").arg("-o").arg(&to).arg(from))?;
-            for library in libraries(from)? {
+            must(Command::new(self.arch.tool("strip")).arg("-g").arg("-o").arg(&to).arg(from))?;
+            // Those of another architecture are static.
+            for library in if self.arch.is_native() { libraries(from)? } else { BTreeSet::new() } {
                 let inside = root.join(library.strip_prefix("/").unwrap_or(&library));
                 fs::create_dir_all(inside.parent().unwrap_or(&root))?;
                 if !inside.exists() {
@@ -101,6 +105,27 @@ impl Binaries {
         fs::remove_dir_all(&root)?;
         Ok(packed)
     }
+}
+
+/// `cargo test` or `cargo build` for an architecture. Another one than this machine's is built without the C library of Kafka,
+/// and static: it needs a compiler, but no libraries beside it.
+fn compiler(root: &Path, arch: Arch, what: &str) -> Command {
+    let mut command = cargo(root);
+    command.arg(what);
+    if what == "test" {
+        command.arg("--no-run");
+    }
+    if arch.is_native() {
+        command.arg("--workspace");
+    } else {
+        let target = arch.target();
+        let variable = target.replace('-', "_").to_uppercase();
+        command
+            .args(["-p", "collector", "--no-default-features", "--target", &target])
+            .env(format!("CARGO_TARGET_{variable}_LINKER"), arch.tool("gcc"))
+            .env(format!("CARGO_TARGET_{variable}_RUSTFLAGS"), "-Ctarget-feature=+crt-static");
+    }
+    command
 }
 
 /// The shared libraries of a binary, its loader included.

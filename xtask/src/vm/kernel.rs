@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::arch::Arch;
 use crate::{must, told};
 
 /// A kernel image on disk.
@@ -13,6 +14,8 @@ use crate::{must, told};
 pub struct Kernel {
     /// What it was asked for by.
     pub name: String,
+    /// Of what machine.
+    pub arch: Arch,
     /// The bootable image.
     pub image: PathBuf,
     /// Its release, as `uname -r` prints it.
@@ -26,20 +29,20 @@ pub const MODULES: &[&str] = &["inet_diag", "tcp_diag"];
 
 impl Kernel {
     /// Finds or fetches a kernel.
-    pub fn get(name: &str) -> anyhow::Result<Self> {
-        let package = package(name).or_else(|_| {
+    pub fn get(name: &str, arch: Arch) -> anyhow::Result<Self> {
+        let package = package(name, arch).or_else(|_| {
             // A machine that has never asked for its lists knows no package at all.
-            must(Command::new("apt-get").args(["-q", "update"]))?;
-            package(name)
+            must(arch.apt("apt-get")?.args(["-q", "update"]))?;
+            package(name, arch)
         })?;
         let root = cache()?.join(&package);
         if image_in(&root).is_none() {
-            fetch(&package, &root)?;
+            unpack(arch, &package, &root)?;
         }
         let image = image_in(&root).with_context(|| format!("{package} holds no kernel image"))?;
         let file = image.file_name().unwrap_or_default().to_string_lossy();
         let release = file.trim_start_matches("vmlinuz-").to_owned();
-        Ok(Self { name: name.to_owned(), image, release, root })
+        Ok(Self { name: name.to_owned(), arch, image, release, root })
     }
 
     /// Writes a module as the guest can load it.
@@ -53,22 +56,23 @@ impl Kernel {
 }
 
 /// The package behind a name; the cloud flavour has NVMe, ext4 and BPF LSM built in.
-pub fn package(name: &str) -> anyhow::Result<String> {
+pub fn package(name: &str, arch: Arch) -> anyhow::Result<String> {
     if name == "newest" {
-        return newest();
+        return newest(arch);
     }
+    let debian = arch.debian();
     let depends = |meta: &str| {
-        let text = told(Command::new("apt-cache").args(["depends", meta]))?;
+        let text = told(arch.apt("apt-cache").ok()?.args(["depends", meta]))?;
         let package = text.lines().find_map(|line| line.trim().strip_prefix("Depends: "))?;
         package.starts_with(&format!("linux-image-{name}.")).then(|| package.to_owned())
     };
-    let metas = [format!("linux-image-{name}-cloud-amd64"), "linux-image-cloud-amd64".to_owned()];
+    let metas = [format!("linux-image-{name}-cloud-{debian}"), format!("linux-image-cloud-{debian}")];
     metas.iter().find_map(|meta| depends(meta)).with_context(|| format!("apt offers no cloud kernel {name} here"))
 }
 
-fn newest() -> anyhow::Result<String> {
-    let pattern = "^linux-image-[0-9][0-9.]+.*-cloud-amd64$";
-    let text = told(Command::new("apt-cache").args(["search", "--names-only", pattern])).unwrap_or_default();
+fn newest(arch: Arch) -> anyhow::Result<String> {
+    let pattern = format!("^linux-image-[0-9][0-9.]+.*-cloud-{}$", arch.debian());
+    let text = told(arch.apt("apt-cache")?.args(["search", "--names-only", &pattern])).unwrap_or_default();
     let names =
         text.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| !name.contains("unsigned"));
     let version = |name: &&str| -> Vec<u32> {
@@ -79,27 +83,30 @@ fn newest() -> anyhow::Result<String> {
     candidates.max_by_key(version).map(str::to_owned).context("apt offers no cloud kernel here")
 }
 
-fn fetch(package: &str, root: &Path) -> anyhow::Result<()> {
-    println!("vm       apt-get download {package} (about 30 MB)");
+/// Downloads a package and unpacks it into a folder of its own.
+pub fn unpack(arch: Arch, package: &str, root: &Path) -> anyhow::Result<()> {
+    println!("vm       apt-get download {package} for {}", arch.debian());
     let cache = cache()?;
-    let before = packages_in(&cache, package);
-    must(Command::new("apt-get").args(["-q", "download", package]).current_dir(&cache))?;
-    let file = packages_in(&cache, package).into_iter().find(|file| !before.contains(file)).or(before.first().cloned());
+    let before = packages_in(&cache, package, arch);
+    must(arch.apt("apt-get")?.args(["-q", "download", package]).current_dir(&cache))?;
+    let after = packages_in(&cache, package, arch);
+    let file = after.into_iter().find(|file| !before.contains(file)).or(before.first().cloned());
     let Some(file) = file else { bail!("apt-get downloaded nothing for {package}") };
     // Whoever finds the folder under its own name finds all of it, and two that fetch at once do not meet.
     let part = cache.join(format!("{package}.part-{}", std::process::id()));
     must(Command::new("dpkg").arg("-x").arg(&file).arg(&part))?;
-    if fs::rename(&part, root).is_err() && image_in(root).is_none() {
+    if fs::rename(&part, root).is_err() && !root.exists() {
         bail!("cannot move {} to {}", part.display(), root.display());
     }
     let _ = fs::remove_dir_all(&part);
     Ok(fs::remove_file(file)?)
 }
 
-fn packages_in(directory: &Path, package: &str) -> Vec<PathBuf> {
+fn packages_in(directory: &Path, package: &str, arch: Arch) -> Vec<PathBuf> {
     let files = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let is = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{package}_")))
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&format!("{package}_")) && name.ends_with(&format!("_{}.deb", arch.debian()))
     };
     files.filter(is).collect()
 }

@@ -11,7 +11,7 @@ use super::guest::{Cell, Cgroups, Report, run_command, run_tests};
 use super::host;
 use super::image::Binaries;
 use super::kernel::Kernel;
-use super::side_by_side;
+use super::{NATIVE, side_by_side};
 
 /// Where verified instructions are kept.
 const GOLDEN: &str = "docs/verifier.json";
@@ -20,7 +20,7 @@ const BAND: f64 = 1.5;
 
 /// Runs the matrix and, when `bless`, writes docs/kernels.md.
 pub fn run(root: &Path, binaries: &Binaries, names: &[&str], only: Option<&str>, bless: bool) -> anyhow::Result<()> {
-    let kernels = names.iter().map(|name| Kernel::get(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let kernels = names.iter().map(|name| Kernel::get(name, NATIVE)).collect::<anyhow::Result<Vec<_>>>()?;
     let results = side_by_side(&kernels, |kernel| column(kernel, binaries, only))?;
     let own = doctor(&host::doctor(binaries)?)?;
     let mut reports = Vec::new();
@@ -55,6 +55,7 @@ const VARIANTS: &[(bool, Cgroups, &[&str])] = &[
     (true, Cgroups::V2, &[]),
     (false, Cgroups::V2, &["kernel_lsm"]),
     (true, Cgroups::Hybrid, &["kernel_contain", "kernel_bypass"]),
+    (true, Cgroups::V1, &["kernel_v1"]),
 ];
 
 fn column(kernel: &Kernel, binaries: &Binaries, only: Option<&str>) -> anyhow::Result<(Vec<Report>, Value)> {

@@ -6,6 +6,7 @@
 //!
 //! Only there may a test deny host-wide. Everything is emulated, so rates mean nothing; what works and what does not, does.
 
+mod arch;
 mod guest;
 mod host;
 mod image;
@@ -19,6 +20,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use arch::Arch;
 use guest::{Cell, Cgroups};
 use image::Binaries;
 use kernel::Kernel;
@@ -30,12 +32,18 @@ pub struct Options {
     kernel: Option<String>,
     /// A test binary such as `kernel_lsm`; all when none is given.
     test: Option<String>,
+    /// Architecture of the guest; its tests are built here and run there.
+    #[arg(long, value_enum, default_value = std::env::consts::ARCH)]
+    arch: Arch,
     /// Boot without bpf among the security modules.
     #[arg(long)]
     no_lsm: bool,
     /// cgroup v1 controllers beside a v2 hierarchy at /sys/fs/cgroup/unified.
     #[arg(long)]
     hybrid: bool,
+    /// cgroup v1 alone.
+    #[arg(long, conflicts_with = "hybrid")]
+    v1: bool,
     /// Run the whole matrix and write docs/kernels.md.
     #[arg(long)]
     bless: bool,
@@ -53,42 +61,59 @@ pub struct Options {
     command: Vec<String>,
 }
 
+/// What this machine is.
+const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
 /// Kernels that are asked for when none is named.
 const KERNELS: &[&str] = &["6.1", "6.12"];
 
 /// Runs what was asked for.
 pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
+    if let Some(program) = options.arch.missing() {
+        bail!(
+            "there is no {program}: `cargo xtask setup --for {}`",
+            if options.arch.is_native() { "vm" } else { "arch" }
+        );
+    }
     if options.list {
-        return list(root);
+        return list(root, options.arch);
     }
     let every = |name: Option<&str>| name.is_none_or(|name| name == "all");
     let names: Vec<&str> = match options.kernel.as_deref() {
         Some(name) if name != "all" => vec![name],
-        _ => every_kernel()?,
+        _ => every_kernel(options.arch)?,
     };
     if options.system {
-        return names.iter().try_for_each(|name| system::run(root, &Kernel::get(name)?));
+        if options.arch == Arch::Aarch64 {
+            bail!("the Debian system is built for x86_64 only; without --system the tests run on aarch64 too");
+        }
+        return names.iter().try_for_each(|name| system::run(root, &Kernel::get(name, options.arch)?));
     }
-    let binaries = Binaries::build(root)?;
+    let binaries = Binaries::build(root, options.arch)?;
     if options.shell {
-        return guest::shell(&Kernel::get(names[0])?, &cell(names[0], options), &binaries);
+        return guest::shell(&Kernel::get(names[0], options.arch)?, &cell(names[0], options), &binaries);
     }
     if !options.command.is_empty() {
         let cell = cell(names[0], options);
-        let (said, code) = guest::run_command(&Kernel::get(names[0])?, &cell, &binaries, &options.command)?;
+        let (said, code) =
+            guest::run_command(&Kernel::get(names[0], options.arch)?, &cell, &binaries, &options.command)?;
         print!("{said}");
         if code != 0 {
             bail!("the command ended with {code} in the guest");
         }
         return Ok(());
     }
-    if options.bless || (every(options.kernel.as_deref()) && !options.no_lsm && !options.hybrid) {
+    let whole = every(options.kernel.as_deref())
+        && !options.no_lsm
+        && !options.hybrid
+        && !options.v1
+        && options.arch.is_native();
+    if options.bless || whole {
         return matrix::run(root, &binaries, &names, options.test.as_deref(), options.bless);
     }
     let mut failed = 0;
     for name in names {
         let only: Vec<&str> = options.test.as_deref().into_iter().collect();
-        let result = guest::run_tests(&Kernel::get(name)?, &cell(name, options), &binaries, &only)?;
+        let result = guest::run_tests(&Kernel::get(name, options.arch)?, &cell(name, options), &binaries, &only)?;
         failed += result.print();
     }
     if failed > 0 { bail!("{failed} tests failed in guests") } else { Ok(()) }
@@ -105,11 +130,11 @@ pub fn gate(root: &Path) -> anyhow::Result<Option<String>> {
         return Ok(Some(why));
     }
     // Without a network there is nothing to download; that says nothing about Stockade.
-    let kernels = match KERNELS.iter().map(|name| Kernel::get(name)).collect::<anyhow::Result<Vec<_>>>() {
+    let kernels = match KERNELS.iter().map(|name| Kernel::get(name, NATIVE)).collect::<anyhow::Result<Vec<_>>>() {
         Ok(kernels) => kernels,
         Err(error) => return Ok(Some(format!("no kernels: {error:#}"))),
     };
-    let binaries = Binaries::build(root)?;
+    let binaries = Binaries::build(root, NATIVE)?;
     let run = |kernel: &Kernel| {
         let cell = Cell { kernel: kernel.name.clone(), lsm: true, cgroups: Cgroups::V2 };
         guest::run_tests(kernel, &cell, &binaries, TESTS)
@@ -133,31 +158,36 @@ fn side_by_side<T: Send>(
 
 /// Why guests cannot run here.
 pub fn missing() -> Option<String> {
-    let lacking = |(program, arg): &(&str, &str)| crate::told(std::process::Command::new(program).arg(arg)).is_none();
-    let programs = ["qemu-system-x86_64", "cpio", "apt-get", "xz", "strip"].map(|program| (program, "--version"));
-    let program = programs.iter().find(|program| lacking(program)).map(|(program, _)| *program);
-    let program = program.or_else(|| (!Path::new("/bin/busybox").exists()).then_some("/bin/busybox"));
-    program.map(|program| format!("there is no {program}: `cargo xtask setup --for vm`"))
+    NATIVE.missing().map(|program| format!("there is no {program}: `cargo xtask setup --for vm`"))
+}
+
+/// Whether guests of another architecture can run here.
+pub fn foreign_is_ready() -> bool {
+    [Arch::X86_64, Arch::Aarch64].into_iter().all(|arch| arch.missing().is_none())
 }
 
 /// [`KERNELS`], and the newest when it is another one.
-fn every_kernel() -> anyhow::Result<Vec<&'static str>> {
-    let known = KERNELS.iter().map(|name| kernel::package(name)).collect::<anyhow::Result<Vec<_>>>()?;
-    let newest = kernel::package("newest")?;
+fn every_kernel(arch: Arch) -> anyhow::Result<Vec<&'static str>> {
+    let known = KERNELS.iter().map(|name| kernel::package(name, arch)).collect::<anyhow::Result<Vec<_>>>()?;
+    let newest = kernel::package("newest", arch)?;
     let further = (!known.contains(&newest)).then_some("newest");
     Ok(KERNELS.iter().copied().chain(further).collect())
 }
 
 fn cell(kernel: &str, options: &Options) -> Cell {
-    let cgroups = if options.hybrid { Cgroups::Hybrid } else { Cgroups::V2 };
+    let cgroups = match (options.hybrid, options.v1) {
+        (true, _) => Cgroups::Hybrid,
+        (_, true) => Cgroups::V1,
+        _ => Cgroups::V2,
+    };
     Cell { kernel: kernel.to_owned(), lsm: !options.no_lsm, cgroups }
 }
 
-fn list(root: &Path) -> anyhow::Result<()> {
+fn list(root: &Path, arch: Arch) -> anyhow::Result<()> {
     for name in ["6.1", "6.12", "newest"] {
-        println!("kernel   {name}: {}", kernel::package(name).context("apt knows no such kernel")?);
+        println!("kernel   {name}: {}", kernel::package(name, arch).context("apt knows no such kernel")?);
     }
-    for name in Binaries::build(root)?.names() {
+    for name in Binaries::build(root, arch)?.names() {
         println!("test     {name}");
     }
     Ok(())

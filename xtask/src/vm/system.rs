@@ -22,7 +22,7 @@ const EXPECTED: &[&str] = &["unit:nginx.service", "unit:redis-server.service", "
 
 /// Boots the system and runs the agent in it.
 pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
-    let binaries = Binaries::build(root)?;
+    let binaries = Binaries::build(root, kernel.arch)?;
     let disk = disk()?;
     let directory = Scratch::new()?;
     let payload = payload(&binaries, &directory.0)?;
@@ -34,7 +34,10 @@ pub fn run(root: &Path, kernel: &Kernel) -> anyhow::Result<()> {
         .arg(&kernel.image)
         .args(["-drive", &drive(&disk, "system", ",snapshot=on"), "-device", "nvme,drive=system,serial=system"])
         .args(["-drive", &drive(&payload, "payload", ",readonly=on"), "-device", "nvme,drive=payload,serial=payload"])
-        .args(["-append", &format!("{PARAMETERS} quiet root=/dev/nvme0n1 rw lsm=landlock,lockdown,yama,bpf")])
+        .args([
+            "-append",
+            &format!("console=ttyS0 {PARAMETERS} quiet root=/dev/nvme0n1 rw lsm=landlock,lockdown,yama,bpf"),
+        ])
         .args(["-serial", &format!("file:{}", console.display()), "-serial", &format!("file:{}", said.display())]);
     run_to_its_end(qemu, &said, &console)?;
     let text = String::from_utf8_lossy(&fs::read(&said)?).replace('\r', "");

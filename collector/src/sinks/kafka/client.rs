@@ -12,32 +12,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
+use super::outcome::{Handed, Outcome};
 use super::{KafkaConfig, Protocol};
 use crate::sinks::frame::Frame;
 use crate::sinks::{Kind, SinkError};
-
-/// What the broker said about a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every replica in sync has it.
-    Acknowledged,
-    /// It will never be taken.
-    Refused(String),
-    /// Not this time.
-    Failed(String),
-}
-
-/// What became of an attempt to hand a message to the client.
-pub enum Handed {
-    /// A report will come.
-    Queued,
-    /// The client's queue is full: later.
-    Full,
-    /// It will never be taken.
-    Refused(String),
-    /// Not this time.
-    Failed(String),
-}
 
 #[derive(Default)]
 struct Reports {

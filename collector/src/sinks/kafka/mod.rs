@@ -6,8 +6,10 @@
 //! acknowledged is in the spool; a crash costs no decision and no finding, and at most [`MEMORY`] of each other kind. A message that
 //! was sent and whose acknowledgement was lost is sent again with the same `stockade-id` header.
 
+#[cfg_attr(not(feature = "kafka"), path = "absent.rs")]
 mod client;
 mod message;
+mod outcome;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use self::client::{Client, Handed, Outcome, Topics};
+use self::client::{Client, Topics};
+use self::outcome::{Handed, Outcome};
 use super::frame::Frame;
 use super::ndjson::Encoding;
 use super::spool::{Appended, Spool, Ticket};
