@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use attack::{ATTACKS, JOURNAL, Step};
 use clap::Parser;
-use collector::cli::Cli;
+use collector::cli::{Cli, Exit};
 use collector::decision::Decision;
 use collector::demo::handle::Agent;
 use collector::demo::play::Play;
@@ -38,7 +38,13 @@ fn main() -> ExitCode {
         None => match (shop::run_if_named(argv0.as_deref()), std::env::args().nth(1).as_deref()) {
             (Some(done), _) => done,
             (None, None | Some("--bench")) => bench(),
-            (None, _) => return Cli::parse().run().map_or(ExitCode::FAILURE, Into::into),
+            (None, _) => match Cli::parse().run() {
+                Ok(exit) => return exit.into(),
+                Err(error) => {
+                    eprintln!("stockade: {error:#}");
+                    return Exit::of(&error).into();
+                }
+            },
         },
     };
     match done {
@@ -66,6 +72,10 @@ fn bench() -> anyhow::Result<()> {
     let mut stage = Stage::build(&mount)?;
     let root = stage.layout.root.clone();
     let told = measure(&mut stage);
+    if told.is_err() {
+        let log = std::fs::read_to_string(root.join("agent.log")).unwrap_or_default();
+        eprintln!("{}", log.lines().rev().take(8).collect::<Vec<_>>().join("\n"));
+    }
     disarm(&root);
     let left = stage.dismantle();
     if !left.is_empty() {
@@ -111,12 +121,12 @@ fn attack_once(play: &Play<'_>, name: &str) -> anyhow::Result<Run> {
     let first = steps.first().with_context(|| format!("{name} did nothing (curl ended with {status:?})"))?.boot_ns;
     // The shell on the socket writes nothing down: the attacker does.
     let denied = if name == "reverse-shell" {
-        last_word(layout, first)?
+        first_silence(layout, first)?
     } else {
-        steps.iter().find(|step| step.errno == EPERM).map(|step| step.boot_ns)
+        steps.iter().find(|step| step.errno == EPERM).map(|step| step.over_ns)
     };
     let mut before = BTreeMap::new();
-    for step in steps.iter().filter(|step| step.errno == 0 && denied.is_none_or(|denied| step.boot_ns < denied)) {
+    for step in steps.iter().filter(|step| step.errno == 0 && denied.is_none_or(|denied| step.over_ns < denied)) {
         *before.entry(step.step.clone()).or_default() += 1;
     }
     std::thread::sleep(Duration::from_millis(300));
@@ -124,6 +134,10 @@ fn attack_once(play: &Play<'_>, name: &str) -> anyhow::Result<Run> {
     let decisions = play.agent.decisions()?;
     let decision = decisions.iter().filter(new).min_by_key(|decision| decision.created.boot_ns);
     let findings = play.agent.findings()?;
+    if let Some(folder) = std::env::var_os("STOCKADE_SCENARIOS_TOLD") {
+        let told = serde_json::json!({ "steps": steps, "decisions": decisions, "findings": findings });
+        std::fs::write(Path::new(&folder).join(format!("{name}-{first}.json")), serde_json::to_string_pretty(&told)?)?;
+    }
     let of_it = findings.iter().filter(|finding| finding.updated.boot_ns >= first);
     let kinds: std::collections::BTreeSet<String> =
         of_it.filter_map(|finding| serde_json::to_value(finding.kind).ok()?.as_str().map(str::to_owned)).collect();
@@ -147,19 +161,19 @@ fn request(play: &Play<'_>, url: &str) -> anyhow::Result<Option<i32>> {
     Ok(command.status()?.code())
 }
 
-/// When the attacker heard the last of a shell that it went on asking; `None` when it was never cut off.
-fn last_word(layout: &Layout, after: u64) -> anyhow::Result<Option<u64>> {
+/// When the attacker asked a shell and got no answer any more; `None` when it was answered to the end.
+fn first_silence(layout: &Layout, after: u64) -> anyhow::Result<Option<u64>> {
     let heard: Vec<Heard> = lines(&layout.journal("shop-attacker"))?;
-    let (mut word, mut asked) = (None, 0);
+    let (mut opened, mut unanswered) = (false, None);
     for heard in &heard {
         match heard {
-            Heard::ShellBytes { boot_ns, .. } if *boot_ns > after => word = Some(*boot_ns),
-            Heard::ShellCommand { boot_ns } => asked = *boot_ns,
+            Heard::ShellOpen { boot_ns } => opened |= *boot_ns > after,
+            Heard::ShellCommand { boot_ns } if opened && unanswered.is_none() => unanswered = Some(*boot_ns),
+            Heard::ShellBytes { boot_ns, .. } if *boot_ns > after => unanswered = None,
             _ => {}
         }
     }
-    let word = word.unwrap_or(after);
-    Ok((asked > word + 300_000_000).then_some(word))
+    Ok(unanswered)
 }
 
 fn lines<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {

@@ -53,19 +53,14 @@ fn main() -> ExitCode {
 
 // ---- What the children do ------------------------------------------------------------------------------------------
 
-/// A raw system call without library code around it.
+/// A raw system call, by the number that tokens know it by, without library code around it.
 fn call(number: u16, args: [usize; 3]) -> isize {
     // SAFETY: the calls used here take numbers, or pointers to values that outlive the call.
-    unsafe { libc::syscall(i64::from(number), args[0], args[1], args[2]) as isize }
+    unsafe { libc::syscall(support::native(number), args[0], args[1], args[2]) as isize }
 }
 
-const GETPID: u16 = 39;
-const GETUID: u16 = 102;
-const GETGID: u16 = 104;
-const GETPPID: u16 = 110;
-const CLOSE: u16 = 3;
 /// Marks the beginning and the end of what a test looks at; nothing else calls it.
-const MARK: u16 = 114; // setregid(-1, -1): changes nothing.
+const MARK: u16 = nr::SETREGID; // (-1, -1) changes nothing.
 
 fn mark() {
     call(MARK, [usize::MAX, usize::MAX, 0]);
@@ -76,10 +71,10 @@ fn act(action: &str) {
         "sequence" => {
             mark();
             for _ in 0..100 {
-                call(GETPID, [0; 3]);
-                call(GETUID, [0; 3]);
-                call(GETGID, [0; 3]);
-                call(CLOSE, [9999, 0, 0]);
+                call(nr::GETPID, [0; 3]);
+                call(nr::GETUID, [0; 3]);
+                call(nr::GETGID, [0; 3]);
+                call(nr::CLOSE, [9999, 0, 0]);
             }
             mark();
         }
@@ -89,16 +84,16 @@ fn act(action: &str) {
         "exec-by-thread" => exec_by_thread(),
         "memory" => run_from_memory(),
         "storm" => (0..200_000).for_each(|_| {
-            call(GETPPID, [0; 3]);
+            call(nr::GETPPID, [0; 3]);
         }),
         "novel" => {
             (0..64).for_each(|_| {
-                call(GETPPID, [0; 3]);
+                call(nr::GETPPID, [0; 3]);
             });
             let name = CString::new("x").expect("no NUL");
             call(nr::MEMFD_CREATE, [name.as_ptr() as usize, 0, 0]);
             (0..200).for_each(|_| {
-                call(GETPPID, [0; 3]);
+                call(nr::GETPPID, [0; 3]);
             });
         }
         "wait" => std::thread::sleep(std::time::Duration::from_secs(5)),
@@ -115,12 +110,20 @@ fn classes() {
     mark();
     // SAFETY: plain system calls on values that live here.
     unsafe {
-        let fd = libc::syscall(257, at_cwd, null.as_ptr(), libc::O_WRONLY) as usize;
-        libc::syscall(1, fd, buffer.as_ptr(), 64);
-        libc::syscall(257, at_cwd, missing.as_ptr(), libc::O_RDONLY);
-        libc::syscall(41, libc::AF_INET, libc::SOCK_STREAM, 0);
-        libc::syscall(33, fd, 1);
-        libc::syscall(9, 0, 4096, libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+        let fd = libc::syscall(libc::SYS_openat, at_cwd, null.as_ptr(), libc::O_WRONLY) as usize;
+        libc::syscall(libc::SYS_write, fd, buffer.as_ptr(), 64);
+        libc::syscall(libc::SYS_openat, at_cwd, missing.as_ptr(), libc::O_RDONLY);
+        libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM, 0);
+        libc::syscall(libc::SYS_dup3, fd, 1, 0);
+        libc::syscall(
+            libc::SYS_mmap,
+            0,
+            4096,
+            libc::PROT_READ | libc::PROT_EXEC,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
     }
     mark();
 }
@@ -143,7 +146,7 @@ fn births() {
         assert!(libc::clone(leave, top, flags, std::ptr::null_mut()) > 0);
         let mut args = [0u64; 11];
         args[4] = libc::SIGCHLD as u64;
-        if libc::syscall(i64::from(nr::CLONE3), args.as_ptr(), 88) == 0 {
+        if libc::syscall(libc::SYS_clone3, args.as_ptr(), 88) == 0 {
             libc::_exit(0);
         }
     }
@@ -232,11 +235,11 @@ fn a_trace_is_the_sequence_of_issued_calls() {
     let watch = Watch::new("sequence");
     run(&mut watch.child("sequence"));
     let outcome = watch.finish();
-    let bad_fd = token::token(CLOSE, Outcome::Invalid, arg::PLAIN);
+    let bad_fd = token::token(nr::CLOSE, Outcome::Invalid, arg::PLAIN);
     let once = [
-        token::token(GETPID, Outcome::Ok, 0),
-        token::token(GETUID, Outcome::Ok, 0),
-        token::token(GETGID, Outcome::Ok, 0),
+        token::token(nr::GETPID, Outcome::Ok, 0),
+        token::token(nr::GETUID, Outcome::Ok, 0),
+        token::token(nr::GETGID, Outcome::Ok, 0),
         bad_fd,
     ];
     assert_eq!(marked(&outcome.records), once.repeat(100));
@@ -251,7 +254,7 @@ fn errors_bytes_and_argument_classes_are_counted() {
         token::token(nr::WRITE, Outcome::Ok, arg::PLAIN),
         token::token(nr::OPENAT, Outcome::NotFound, arg::OPEN_READ),
         token::token(nr::SOCKET, Outcome::Ok, arg::SOCK_STREAM),
-        token::token(nr::DUP2, Outcome::Ok, arg::DUP_STDIO),
+        token::token(nr::DUP3, Outcome::Ok, arg::DUP_STDIO),
         token::token(nr::MMAP, Outcome::Ok, arg::MEM_EXEC),
     ];
     assert_eq!(marked(&outcome.records), expected);

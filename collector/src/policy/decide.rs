@@ -7,13 +7,23 @@
 use std::sync::Arc;
 
 use model::Verdict;
-use model::event::{Event, Time};
+use model::event::{Event, Process, Time};
 
 use super::decision::{Booked, DecisionError, Proposal};
 use super::mode::Mode;
 use super::trail::Trail;
 use super::{DecisionChange, Entry, Knowledge, Outcome, Policy, gates};
-use crate::decision::{Author, DecisionAction, Target};
+use crate::decision::{Author, DecisionAction, Destination, Target};
+
+/// Targets of one episode that are denied one by one.
+const FEW: usize = 3;
+
+/// Somebody to deny something to.
+struct Wish {
+    process: Arc<Process>,
+    target: Target,
+    action: DecisionAction,
+}
 
 impl Policy {
     pub(super) fn decide(
@@ -30,42 +40,44 @@ impl Policy {
             return Vec::new();
         }
         let shadow = mode == Mode::Monitoring;
-        let (target, ancestors) = match self.target(trail) {
-            Ok(found) => found,
-            Err(why) => return self.say_once(anchor, event.at, workload, why),
-        };
         if let Err(why) = may_deny(verdict, trail, workload, known) {
             return self.say_once(anchor, event.at, workload, why);
         }
-        if let Target::Tree { cookie } = target
-            && let Some(number) = self.decisions.covering(cookie, &ancestors, shadow, event.at)
-            && self.decisions.get(number).is_none_or(|decision| decision.target != target)
-        {
-            return self.attach(anchor, number);
+        let wishes = self.wishes(trail);
+        if wishes.is_empty() {
+            let why = "the never-seen program is the service's main process: only a person may deny it";
+            return self.say_once(anchor, event.at, workload, why.to_owned());
         }
-        // Towards one destination only, programs are nobody's business.
-        let action = match target {
-            Target::TreeAddress { .. } => DecisionAction::Isolate,
-            _ => DecisionAction::Fence,
-        };
-        let proposal = Proposal {
-            target,
-            action,
-            shadow,
-            allowed: gates(known.frozen(workload)),
-            author: Author::Automatic,
-            finding: self.cause(anchor),
-            reason: format!(
-                "the episode's {:.1} bits (forest {:.1}, facts {:.1}) reach the threshold of {:.1}",
-                verdict.episode.score,
-                verdict.episode.forest_sum,
-                verdict.episode.fact_sum,
-                known.threshold().0
-            ),
-            workload: Some(workload.clone()),
-            ttl_ns: self.config.ttl_ns(),
-        };
-        self.propose(proposal, anchor, event.at)
+        let reason = format!(
+            "the episode's {:.1} bits (forest {:.1}, facts {:.1}) reach the threshold of {:.1}",
+            verdict.episode.score,
+            verdict.episode.forest_sum,
+            verdict.episode.fact_sum,
+            known.threshold().0
+        );
+        let mut outcomes = Vec::new();
+        for wish in wishes {
+            let covering = self.decisions.covering(wish.process.cookie, &wish.process.ancestors, shadow, event.at);
+            if let Some(number) = covering
+                && self.decisions.get(number).is_none_or(|decision| decision.target != wish.target)
+            {
+                outcomes.extend(self.attach(anchor, number));
+                continue;
+            }
+            let proposal = Proposal {
+                target: wish.target,
+                action: wish.action,
+                shadow,
+                allowed: gates(known.frozen(workload)),
+                author: Author::Automatic,
+                finding: self.cause(anchor),
+                reason: reason.clone(),
+                workload: Some(workload.clone()),
+                ttl_ns: self.config.ttl_ns(),
+            };
+            outcomes.extend(self.propose(proposal, anchor, event.at));
+        }
+        outcomes
     }
 
     fn propose(&mut self, proposal: Proposal, anchor: u64, at: Time) -> Vec<Outcome> {
@@ -84,19 +96,26 @@ impl Policy {
         }
     }
 
-    /// The smallest thing that stops it: the tree below the first never-seen exec edge; without one only that process's
-    /// tree to that destination. A service's main process is never taken out as a whole.
-    fn target(&self, trail: &Trail) -> Result<(Target, Vec<u64>), String> {
-        if let Some(culprit) = &trail.culprit
-            && !self.names.is_main(culprit)
-        {
-            return Ok((Target::Tree { cookie: culprit.cookie }, culprit.ancestors.clone()));
-        }
-        match &trail.reached {
-            Some((process, to)) => {
-                Ok((Target::TreeAddress { cookie: process.cookie, to: to.clone() }, process.ancestors.clone()))
-            }
-            None => Err("the never-seen program is the service's main process: only a person may deny it".to_owned()),
+    /// The smallest things that stop it: the trees below never-seen exec edges; of a process that has none, its tree towards
+    /// each never-seen destination. More than a few of them, and it is the process behind them that has to be fenced: a scan
+    /// has a new destination for every denial. A service's main process is never taken out as a whole.
+    fn wishes(&self, trail: &Trail) -> Vec<Wish> {
+        let fence = |process: &Arc<Process>| Wish {
+            process: process.clone(),
+            target: Target::Tree { cookie: process.cookie },
+            action: DecisionAction::Fence,
+        };
+        // Towards one destination only, programs are nobody's business.
+        let block = |(process, to): &(Arc<Process>, Destination)| Wish {
+            process: process.clone(),
+            target: Target::TreeAddress { cookie: process.cookie, to: to.clone() },
+            action: DecisionAction::Isolate,
+        };
+        let culprits = trail.culprits.iter().filter(|culprit| !self.names.is_main(culprit)).map(fence);
+        let wishes: Vec<Wish> = culprits.chain(trail.reached.iter().map(block)).collect();
+        match self.names.get(trail.anchor) {
+            Some(anchor) if wishes.len() > FEW && !self.names.is_main(anchor) => vec![fence(anchor)],
+            _ => wishes,
         }
     }
 

@@ -320,6 +320,40 @@ fn without_an_exec_edge_only_that_process_to_that_destination() {
 }
 
 #[test]
+fn whoever_starts_one_strange_program_after_another_is_fenced_itself() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let mut targets = Vec::new();
+    for cookie in 30..36 {
+        let child = process(cookie, "memfd:x", &[20, 10, 1]);
+        let event = exec(100 + cookie, &child, "/srv/helper");
+        targets.extend(made(&policy.on_event(&event, Some(&verdict(20, 16.0, 20.0, edge())), &HEALTHY)));
+    }
+    let targets: Vec<Target> = targets.into_iter().map(|decision| decision.target).collect();
+    let tree = |cookie| Target::Tree { cookie };
+    assert_eq!(targets, [tree(30), tree(31), tree(32), tree(20)], "each child, then the process behind them");
+}
+
+#[test]
+fn a_scan_is_fenced_after_a_few_destinations_but_not_out_of_the_main_process() {
+    let scan = |anchor: u64, exe: &str, ancestors: &[u64]| {
+        let mut policy = policy_in(Mode::Enforcing);
+        let scanner = process(anchor, exe, ancestors);
+        let probe = |port: u64| {
+            let event = connect(100 + port, &scanner, &format!("10.0.8.2:{port}"));
+            made(&policy.on_event(&event, Some(&verdict(anchor, 16.0, 20.0, place())), &HEALTHY))
+        };
+        let targets: Vec<Target> = (1..20).flat_map(probe).map(|decision| decision.target).collect();
+        targets
+    };
+    let by_the_helper = scan(20, "/srv/helper", &[10, 1]);
+    assert_eq!(by_the_helper.len(), 4);
+    assert_eq!(by_the_helper.last(), Some(&Target::Tree { cookie: 20 }));
+    let by_the_server = scan(10, "/srv/httpd", &[1]);
+    assert!(by_the_server.iter().all(|target| matches!(target, Target::TreeAddress { .. })), "{by_the_server:?}");
+    assert_eq!(by_the_server.len(), 16, "as many as may be live at once");
+}
+
+#[test]
 fn a_services_main_process_is_never_taken_out_automatically() {
     let mut policy = policy_in(Mode::Enforcing);
     let main = process(11, "/srv/httpd-new", &[1]);

@@ -13,6 +13,8 @@ use crate::finding::ProcessSummary;
 
 /// Deeds kept of one subtree.
 pub const MAX_DEEDS: usize = 16;
+/// Culprits, and destinations, kept of one subtree: with more than a few the whole subtree is the target.
+const MAX_NOVEL: usize = 16;
 /// Subtrees followed at once.
 pub const MAX_TRAILS: usize = 4_096;
 /// As in the model: an episode closes after five minutes without evidence, on the boot clock.
@@ -39,10 +41,10 @@ pub struct Trail {
     pub kept: bool,
     /// Sensors that gave evidence.
     pub sensors: BTreeSet<Sensor>,
-    /// The process that made the first never-seen exec edge.
-    pub culprit: Option<Arc<Process>>,
-    /// The first never-seen destination and who reached for it.
-    pub reached: Option<(Arc<Process>, Destination)>,
+    /// Processes that made a never-seen exec edge, oldest first; none of them below another.
+    pub culprits: Vec<Arc<Process>>,
+    /// Never-seen destinations and who reached for them, oldest first; none of them below a culprit.
+    pub reached: Vec<(Arc<Process>, Destination)>,
     /// What it did, oldest first.
     pub deeds: Vec<String>,
     /// All of its evidence came without loss.
@@ -61,8 +63,8 @@ impl Trail {
             last: event.at,
             kept: false,
             sensors: BTreeSet::new(),
-            culprit: None,
-            reached: None,
+            culprits: Vec::new(),
+            reached: Vec::new(),
             deeds: Vec::new(),
             complete: true,
             denied: false,
@@ -93,14 +95,28 @@ impl Trail {
             self.last = event.at;
             self.sensors.insert(sensor);
         }
-        if self.culprit.is_none() && evidence::is_novel_exec(event, verdict) {
-            self.culprit = Some(event.process.clone());
+        if self.is_below_a_culprit(&event.process) {
+            return;
         }
-        if self.reached.is_none()
-            && let Some(to) = evidence::novel_destination(event, verdict)
+        if evidence::is_novel_exec(event, verdict) && self.culprits.len() < MAX_NOVEL {
+            self.culprits.push(event.process.clone());
+        }
+        if let Some(to) = evidence::novel_destination(event, verdict)
+            && self.reached.len() < MAX_NOVEL
         {
-            self.reached = Some((event.process.clone(), to));
+            let reach = (event.process.clone(), to);
+            let known =
+                |(process, to): &(Arc<Process>, Destination)| process.cookie == reach.0.cookie && *to == reach.1;
+            if !self.reached.iter().any(known) {
+                self.reached.push(reach);
+            }
         }
+    }
+
+    fn is_below_a_culprit(&self, process: &Process) -> bool {
+        let above =
+            |culprit: &Arc<Process>| culprit.cookie == process.cookie || process.ancestors.contains(&culprit.cookie);
+        self.culprits.iter().any(above)
     }
 
     /// Whether it is over although the model does not say so: it was never kept there and has been quiet for as long.
@@ -111,7 +127,7 @@ impl Trail {
 
     /// A fact of class A (exec edge, destination) that the frozen baseline does not hold.
     pub fn has_class_a(&self) -> bool {
-        self.culprit.is_some() || self.reached.is_some()
+        !self.culprits.is_empty() || !self.reached.is_empty()
     }
 
     /// The sensors by name: `process, flow`.

@@ -36,6 +36,15 @@ pub fn kernel_tests_are_on() -> bool {
     true
 }
 
+/// This machine's number of a call that tokens know by x86-64's.
+pub fn native(number: u16) -> i64 {
+    if cfg!(target_arch = "x86_64") {
+        return i64::from(number);
+    }
+    let known = collector_common::numbers::aarch64::CALLS.iter().find(|(_, token)| *token == number);
+    known.map_or(-1, |(here, _)| i64::from(*here))
+}
+
 /// How many times longer things may take here than on a machine of one's own: a guest is emulated.
 pub fn slowness() -> u64 {
     if std::env::var_os("STOCKADE_GUEST").is_some() { 10 } else { 1 }

@@ -51,7 +51,8 @@ pub fn run(layout: &Layout) -> anyhow::Result<()> {
         scope.spawn(|| {
             while let Ok((stream, _)) = shell.accept() {
                 note(Heard::ShellOpen { boot_ns: boot_ns() });
-                let _ = talk_to_shell(&stream, &note);
+                // One that was cut off stays open for long, and must not keep the next one waiting.
+                scope.spawn(|| talk_to_shell(&{ stream }, &note));
             }
         });
         while let Ok((mut stream, _)) = web.accept() {
