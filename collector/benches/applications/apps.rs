@@ -57,7 +57,7 @@ impl App {
             }
             Self::Postgres => make_database(folder)?,
             Self::Build => {
-                for number in 0..24 {
+                for number in 0..12 {
                     fs::write(folder.join(format!("part{number}.c")), c_source(number))?;
                 }
                 let rule = "objects := $(patsubst %.c,%.o,$(wildcard part*.c))\nall: $(objects)\n\tgcc -o all $(objects) -shared\n\
@@ -112,6 +112,9 @@ impl App {
             std::thread::sleep(Duration::from_millis(20));
         }
         std::thread::sleep(Duration::from_millis(300));
+        if matches!(self, Self::Postgres) {
+            wait_for_postgres(folder)?;
+        }
         match self {
             Self::Redis => {
                 let text = said(&[
@@ -216,8 +219,21 @@ fn make_database(folder: &Path) -> anyhow::Result<()> {
     filled.map(drop)
 }
 
+/// It listens before it answers.
+fn wait_for_postgres(folder: &Path) -> anyhow::Result<()> {
+    let ready = postgres_bin("pg_isready").display().to_string();
+    let (folder, port) = (folder.display().to_string(), POSTGRES.to_string());
+    for _ in 0..200 {
+        if said(&[&ready, "-q", "-h", &folder, "-p", &port]).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!("PostgreSQL was not ready within 10 s")
+}
+
 fn c_source(number: usize) -> String {
-    let functions = (0..60).map(|function| {
+    let functions = (0..40).map(|function| {
         format!(
             "double f{number}_{function}(double x) {{ for (int i = 0; i < 100; i++) x += sin(x) * i / {}.0; return x; }}\n",
             function + 1

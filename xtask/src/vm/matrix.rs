@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::arch::Arch;
 use super::guest::{Cell, Cgroups, Report, run_command, run_tests};
 use super::host;
 use super::image::Binaries;
@@ -15,13 +16,17 @@ use super::{NATIVE, side_by_side};
 
 /// Where verified instructions are kept.
 const GOLDEN: &str = "docs/verifier.json";
+/// The kernel that is tried on the other architecture.
+const FOREIGN: &str = "6.12";
 /// A program may need so many times more or less instructions than it was blessed with.
 const BAND: f64 = 1.5;
 
 /// Runs the matrix and, when `bless`, writes docs/kernels.md.
 pub fn run(root: &Path, binaries: &Binaries, names: &[&str], only: Option<&str>, bless: bool) -> anyhow::Result<()> {
-    let kernels = names.iter().map(|name| Kernel::get(name, NATIVE)).collect::<anyhow::Result<Vec<_>>>()?;
-    let results = side_by_side(&kernels, |kernel| column(kernel, binaries, only))?;
+    let mut kernels = names.iter().map(|name| Kernel::get(name, NATIVE)).collect::<anyhow::Result<Vec<_>>>()?;
+    let foreign = foreign(root, &mut kernels)?;
+    let built = |kernel: &Kernel| if kernel.arch == NATIVE { binaries } else { foreign.as_ref().unwrap_or(binaries) };
+    let results = side_by_side(&kernels, |kernel| column(kernel, built(kernel), only))?;
     let own = doctor(&host::doctor(binaries)?)?;
     let mut reports = Vec::new();
     // After the guests: with the processors to themselves these tests are quickest.
@@ -50,6 +55,17 @@ pub fn run(root: &Path, binaries: &Binaries, names: &[&str], only: Option<&str>,
     Ok(())
 }
 
+/// Adds one kernel of the other architecture, and what was built for it; says so when that cannot be had here.
+fn foreign(root: &Path, kernels: &mut Vec<Kernel>) -> anyhow::Result<Option<Binaries>> {
+    let arch = if NATIVE == Arch::X86_64 { Arch::Aarch64 } else { Arch::X86_64 };
+    if let Some(program) = arch.missing() {
+        println!("skipped: guests of {}: there is no {program} (`cargo xtask setup --for arch`)", arch.name());
+        return Ok(None);
+    }
+    kernels.push(Kernel::get(FOREIGN, arch)?);
+    Binaries::build(root, arch).map(Some)
+}
+
 /// Without LSM, and on the other cgroup layout, the tests run that could come out differently there.
 const VARIANTS: &[(bool, Cgroups, &[&str])] = &[
     (true, Cgroups::V2, &[]),
@@ -64,7 +80,8 @@ fn column(kernel: &Kernel, binaries: &Binaries, only: Option<&str>) -> anyhow::R
     let (told, _) = run_command(kernel, &cell(true, Cgroups::V2), binaries, &words("stockade doctor -o json"))?;
     let mut reports = Vec::new();
     let concerned = |tests: &&[&str]| tests.is_empty() || only.is_none_or(|only| tests.contains(&only));
-    for (lsm, cgroups, tests) in VARIANTS.iter().filter(|(_, _, tests)| concerned(tests)) {
+    let variants = if kernel.arch == NATIVE { VARIANTS } else { &VARIANTS[..1] };
+    for (lsm, cgroups, tests) in variants.iter().filter(|(_, _, tests)| concerned(tests)) {
         let tests: Vec<&str> = only.map_or_else(|| tests.to_vec(), |only| vec![only]);
         let report = run_tests(kernel, &cell(*lsm, *cgroups), binaries, &tests)?;
         report.print();
