@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use model::event::{Event, Time};
+use polars_core::prelude::ChunkAgg;
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
@@ -119,26 +120,14 @@ impl Day {
 
     /// First and last moment, on both clocks, as recorded.
     fn extent(&self) -> anyhow::Result<(Time, Time)> {
-        let mut extent: Option<(Time, Time)> = None;
-        let rows = self.journal.rows();
-        for from in (0..rows).step_by(crate::journal::BATCH) {
-            let frame = self.journal.frame(from, crate::journal::BATCH.min(rows - from))?;
-            let ends = |name: &str| -> anyhow::Result<(u64, u64)> {
-                let column = frame.column(name)?.u64()?;
-                Ok((column.min().unwrap_or_default(), column.max().unwrap_or_default()))
-            };
-            use polars_core::prelude::ChunkAgg;
-            let (unix, boot) = (ends("unix_ns")?, ends("boot_ns")?);
-            let first = Time { unix_ns: unix.0, boot_ns: boot.0 };
-            let last = Time { unix_ns: unix.1, boot_ns: boot.1 };
-            extent = Some(extent.map_or((first, last), |(start, end)| {
-                let earlier =
-                    Time { unix_ns: start.unix_ns.min(first.unix_ns), boot_ns: start.boot_ns.min(first.boot_ns) };
-                let later = Time { unix_ns: end.unix_ns.max(last.unix_ns), boot_ns: end.boot_ns.max(last.boot_ns) };
-                (earlier, later)
-            }));
-        }
-        extent.with_context(|| format!("{} holds no events", self.journal.path().display()))
+        let frame = self.journal.columns(&["unix_ns", "boot_ns"])?;
+        let ends = |name: &str| -> anyhow::Result<(u64, u64)> {
+            let column = frame.column(name)?.u64()?;
+            let empty = || format!("{} holds no events", self.journal.path().display());
+            Ok((column.min().with_context(empty)?, column.max().with_context(empty)?))
+        };
+        let (unix, boot) = (ends("unix_ns")?, ends("boot_ns")?);
+        Ok((Time { unix_ns: unix.0, boot_ns: boot.0 }, Time { unix_ns: unix.1, boot_ns: boot.1 }))
     }
 }
 

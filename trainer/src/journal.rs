@@ -125,8 +125,22 @@ impl Journal {
     ///
     /// When the file is damaged there.
     pub fn frame(&self, from: usize, rows: usize) -> Result<DataFrame, JournalError> {
+        self.read(None, from, rows)
+    }
+
+    /// Some columns of all rows.
+    ///
+    /// # Errors
+    ///
+    /// When the file is damaged there.
+    pub fn columns(&self, names: &[&str]) -> Result<DataFrame, JournalError> {
+        self.read(Some(names.iter().map(|name| (*name).to_owned()).collect()), 0, self.rows)
+    }
+
+    fn read(&self, names: Option<Vec<String>>, from: usize, rows: usize) -> Result<DataFrame, JournalError> {
         let whole = |source| JournalError::Parquet { path: self.path.clone(), source };
-        reader(&self.path)?.with_slice(Some((from, rows))).set_rechunk(true).finish().map_err(whole)
+        let reader = reader(&self.path)?.with_columns(names).with_slice(Some((from, rows)));
+        reader.set_rechunk(true).finish().map_err(whole)
     }
 
     /// Its rows, a batch in memory at a time. A row that cannot be read comes as its error, and the rest follows.

@@ -40,7 +40,7 @@ pub fn notebooks(root: &Path, options: &Options) -> anyhow::Result<()> {
                    nbclient.NotebookClient(book, timeout=600).execute(); nbformat.write(book, sys.argv[2])";
         let mut command = Command::new(&python);
         command.current_dir(&folder).args(["-c", run]).arg(&path).arg(out.join(&name));
-        command.env("STOCKADE_NOTEBOOK_DATA", &out).env("MPLBACKEND", "agg");
+        command.env("STOCKADE_NOTEBOOK_DATA", &out).env_remove("MPLBACKEND");
         must(&mut command).with_context(|| format!("{name} does not run"))?;
     }
     Ok(())

@@ -7,8 +7,8 @@ use crate::corpus::Day;
 use crate::labels::{Kind, Span};
 
 /// Real time after an attack's last operation in which its records still arrive: a window is written when it is a second
-/// old, a flow when it closes.
-const GRACE_NS: f64 = 10e9;
+/// old or its thread idle for two. Longer would give chance more to find.
+const GRACE_NS: f64 = 3e9;
 
 /// What an event is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,11 @@ impl Labels {
     /// Its benign changes.
     pub fn changes(&self) -> &[Span] {
         &self.changes
+    }
+
+    /// Whether an attack is in the service's own processes, among what they do anyway.
+    pub fn is_in_service(&self, attack: SpanNumber) -> bool {
+        self.attacks.get(attack.span).is_some_and(|span| span.root_cookie == 0)
     }
 
     /// What an event is part of.

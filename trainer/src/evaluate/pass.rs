@@ -209,7 +209,8 @@ impl Run {
                 }
                 *before += 1;
                 let deeds = self.passed.deeds.entry(attack).or_default();
-                if let Some(deed) = policy::deed(event)
+                let own = !labels.is_in_service(attack) || verdict.facts.iter().any(|fact| fact.novel);
+                if let Some(deed) = policy::deed(event).filter(|_| own)
                     && deeds.len() < MAX_DEEDS
                 {
                     deeds.push((event.at, deed));
