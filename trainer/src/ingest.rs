@@ -7,11 +7,14 @@ use anyhow::{Context, bail};
 use model::Event;
 use model::journal::{Meta, Row};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::datasets::Lines;
 use crate::journal::{Journal, Writer};
 use crate::report;
 
+/// Wrappings that hold events.
+const SCHEMAS: [&str; 3] = ["stockade.windows.v1", "stockade.flows.v1", "stockade.events.v1"];
 /// Rejects that are written down; further ones are counted.
 const MAX_REJECTS: u64 = 100_000;
 
@@ -91,7 +94,7 @@ fn opened(file: &Path) -> anyhow::Result<(Meta, Rows)> {
         Some("jsonl" | "ndjson") => {
             let host = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let rows = Lines::open(file)?.enumerate().map(|(at, line)| match line {
-                Ok((number, text)) => (number, Ok(serde_json::from_str(&text).map_err(|error| error.to_string()))),
+                Ok((number, text)) => (number, Ok(event_of(&text))),
                 Err(error) => (at as u64 + 1, Err(error.into())),
             });
             Ok((Meta { host, ..Meta::default() }, Box::new(rows)))
@@ -99,4 +102,17 @@ fn opened(file: &Path) -> anyhow::Result<(Meta, Rows)> {
         _ => Err(anyhow::anyhow!("{} is neither a journal (.parquet) nor events (.jsonl)", file.display())),
     };
     opened.with_context(|| format!("cannot take {} in", file.display()))
+}
+
+/// An event by itself, or in the wrapping of the agent's sinks (NDJSON file, Kafka topics).
+fn event_of(text: &str) -> Result<Event, String> {
+    let mut value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if let Some(schema) = value.get("schema") {
+        let schema = schema.as_str().unwrap_or_default();
+        if !SCHEMAS.contains(&schema) {
+            return Err(format!("its schema is {schema:?}; {} are read by this version", SCHEMAS.join(", ")));
+        }
+        value = value.get_mut("event").map(Value::take).unwrap_or_default();
+    }
+    serde_json::from_value(value).map_err(|error| error.to_string())
 }

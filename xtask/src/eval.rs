@@ -1,6 +1,7 @@
 //! `cargo xtask eval`: the scorecard, from the recorded corpus.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -26,25 +27,36 @@ pub fn eval(root: &Path, options: &Options) -> anyhow::Result<()> {
     let corpus = root.join(&options.corpus);
     let target = run::target(root)?;
     let journals = target.join("corpus");
-    must(cargo(root).args(["build", "-q", "-p", "collector", "--bin", "stockade", "-p", "stockade-trainer"]))?;
-    journal(root, &corpus, &journals)?;
+    let programs = programs(root)?;
+    journal(&programs, &corpus, &journals)?;
     let out = target.join("scorecard");
-    let mut evaluate = cargo(root);
-    evaluate
-        .args(["run", "-q", "-p", "stockade-trainer", "--", "evaluate"])
-        .arg(&journals)
-        .arg("--labels")
-        .arg(&corpus);
+    let mut evaluate = Command::new(&programs.trainer);
+    evaluate.current_dir(root).arg("evaluate").arg(&journals).arg("--labels").arg(&corpus);
     evaluate.arg("--out").arg(&out).args(["--jobs", &options.jobs.to_string()]);
     if !options.full {
         evaluate.arg("--no-ablations");
     }
     must(&mut evaluate)?;
-    if options.full { publish(root, &out, &target.join("datasets")) } else { Ok(()) }
+    if options.full { publish(root, &programs, &out, &target.join("datasets")) } else { Ok(()) }
+}
+
+/// What is run.
+pub struct Programs {
+    /// The agent.
+    pub agent: PathBuf,
+    /// The trainer.
+    pub trainer: PathBuf,
+}
+
+/// Builds them as the tests do: built by themselves they would have other features, and everything would be built twice.
+pub fn programs(root: &Path) -> anyhow::Result<Programs> {
+    must(cargo(root).args(["test", "-q", "--workspace", "--no-run", "--test", "all", "--test", "path"]))?;
+    let folder = run::target(root)?.join("debug");
+    Ok(Programs { agent: folder.join("stockade"), trainer: folder.join("stockade-trainer") })
 }
 
 /// Recordings become journals, unless a journal is there that is younger.
-fn journal(root: &Path, corpus: &Path, journals: &Path) -> anyhow::Result<()> {
+fn journal(programs: &Programs, corpus: &Path, journals: &Path) -> anyhow::Result<()> {
     let hosts = std::fs::read_dir(corpus).with_context(|| {
         format!("there is no corpus at {}: `cargo xtask corpus record NAME` makes one", corpus.display())
     })?;
@@ -62,8 +74,8 @@ fn journal(root: &Path, corpus: &Path, journals: &Path) -> anyhow::Result<()> {
             found += 1;
             if !is_younger(&out.join(format!("{stem}.parquet")), &recording) {
                 println!("journal  {}", recording.display());
-                let mut replay = cargo(root);
-                replay.args(["run", "-q", "-p", "collector", "--bin", "stockade", "--", "replay"]).arg(&recording);
+                let mut replay = Command::new(&programs.agent);
+                replay.arg("replay").arg(&recording);
                 // A recording is cut off where its recorder was ended: what came before is there, and that is said.
                 let output = replay.arg("--journal").arg(&out).output().context("cannot run stockade replay")?;
                 if !out.join(format!("{stem}.parquet")).exists() {
@@ -88,7 +100,7 @@ fn is_younger(file: &Path, than: &Path) -> bool {
 }
 
 /// docs/scorecard.md with its plots, and the same as a log of this day.
-fn publish(root: &Path, out: &Path, sets: &Path) -> anyhow::Result<()> {
+fn publish(root: &Path, programs: &Programs, out: &Path, sets: &Path) -> anyhow::Result<()> {
     let mut card = std::fs::read_to_string(out.join("scorecard.md")).context("the evaluation wrote no scorecard")?;
     let plots = root.join("docs/scorecard");
     std::fs::create_dir_all(&plots)?;
@@ -101,14 +113,13 @@ fn publish(root: &Path, out: &Path, sets: &Path) -> anyhow::Result<()> {
             card = card.replace(&format!("]({name})"), &format!("](scorecard/{name})"));
         }
     }
-    if let Some(public) = public_sets(root, sets) {
+    if let Some(public) = public_sets(root, programs, sets) {
         card.push_str(&format!(
             "\n## Public sets\n\nThe trees of our forest alone, and on traces our sequence coordinate alone: checks against the literature, not our headline. Median and quartiles over seeds.\n\n{public}\n"
         ));
     }
     std::fs::write(root.join("docs/scorecard.md"), &card)?;
-    let date =
-        told(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "undated".to_owned());
+    let date = told(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_else(|| "undated".to_owned());
     let logs = root.join("docs/evaluations");
     std::fs::create_dir_all(&logs)?;
     let log = logs.join(format!("{date}.md"));
@@ -118,9 +129,9 @@ fn publish(root: &Path, out: &Path, sets: &Path) -> anyhow::Result<()> {
 }
 
 /// The table of the sets that were fetched; `None` without any.
-fn public_sets(root: &Path, folder: &Path) -> Option<String> {
+fn public_sets(root: &Path, programs: &Programs, folder: &Path) -> Option<String> {
     std::fs::read_dir(folder).ok()?.next()?.ok()?;
-    let mut table = cargo(root);
-    table.args(["run", "-q", "-p", "stockade-trainer", "--", "datasets", "--from"]).arg(folder);
+    let mut table = Command::new(&programs.trainer);
+    table.current_dir(root).args(["datasets", "--from"]).arg(folder);
     told(&mut table)
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::{cargo, must, run, told};
+use crate::{must, run, told};
 
 /// On which data.
 #[derive(Args)]
@@ -73,23 +73,13 @@ fn data(root: &Path, target: &Path, out: &Path, journals: Option<&Path>) -> anyh
     if !journals.is_dir() {
         bail!("there are no journals at {}: `cargo xtask eval` makes them from the corpus", journals.display());
     }
-    let trainer = || {
-        let mut command = cargo(root);
-        command.args(["run", "-q", "-p", "stockade-trainer", "--"]);
-        command
-    };
-    must(
-        trainer()
-            .arg("export")
-            .arg(&journals)
-            .arg("--labels")
-            .arg(&labels)
-            .arg("--out")
-            .arg(out.join("verdicts.parquet")),
-    )?;
-    let mut evaluate = trainer();
-    evaluate.arg("evaluate").arg(&journals).arg("--labels").arg(&labels).arg("--out").arg(out).arg("--no-ablations");
-    must(evaluate.stdout(std::process::Stdio::null()))
+    let trainer = crate::eval::programs(root)?.trainer;
+    let mut export = Command::new(&trainer);
+    export.current_dir(root).arg("export").arg(&journals).arg("--labels").arg(&labels);
+    must(export.arg("--out").arg(out.join("verdicts.parquet")))?;
+    let mut evaluate = Command::new(&trainer);
+    evaluate.current_dir(root).arg("evaluate").arg(&journals).arg("--labels").arg(&labels).arg("--out").arg(out);
+    must(evaluate.arg("--no-ablations").stdout(std::process::Stdio::null()))
 }
 
 fn has_no_outputs(path: &Path) -> anyhow::Result<()> {

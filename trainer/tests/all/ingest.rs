@@ -21,16 +21,21 @@ fn bad_lines_are_set_aside_with_their_reason() {
     let out = folder.path().join("out");
     let (events, _) = day(&mut World::new(1), &[]);
     let mut lines: Vec<String> = events.iter().take(20).map(|event| serde_json::to_string(event).unwrap()).collect();
+    // As the agent's sinks write them, and one of a later version.
+    lines[5] = format!("{{\"schema\":\"stockade.events.v1\",\"host\":\"web\",\"event\":{}}}", lines[5]);
+    let later = format!("{{\"schema\":\"stockade.events.v2\",\"host\":\"web\",\"event\":{}}}", lines[6]);
+    lines.insert(6, later);
     lines.insert(3, "{\"at\": NaN}".to_owned());
     lines.insert(9, "not json".to_owned());
     let file = folder.path().join("events.jsonl");
     std::fs::write(&file, lines.join("\n")).unwrap();
     let done = ingest(&file, &out, false).unwrap().unwrap();
-    assert_eq!((done.rows, done.rejected), (20, 2));
+    assert_eq!((done.rows, done.rejected), (20, 3));
     let read: Vec<model::Event> = Journal::open(&done.journal).unwrap().events().map(|event| event.unwrap()).collect();
     assert_eq!(read, events[..20]);
     let rejects = std::fs::read_to_string(out.join("events.rejects.jsonl")).unwrap();
-    assert!(rejects.starts_with("{\"row\":4,\"reason\":") && rejects.lines().count() == 2, "{rejects}");
+    assert!(rejects.starts_with("{\"row\":4,\"reason\":") && rejects.lines().count() == 3, "{rejects}");
+    assert!(rejects.contains("stockade.events.v2"), "{rejects}");
     assert_eq!(ingest(&file, &out, false).unwrap(), None, "it is there already");
 }
 
