@@ -11,8 +11,10 @@ use collector::enrich::surroundings::Recorded;
 use collector::finding::{FindingType, Severity};
 use collector::policy::mode::Mode;
 use collector::record::Note;
-use collector::replay::run::{Replayed, replay_from};
+use collector::replay::run::{Play, Replayed, replay_from, replay_into, restored};
 use collector::replay::{Frame, Recording};
+use model::journal::Row;
+use model::replay::{Fingerprint, Replay};
 use model::{DetectorKind, Event, Model, Params, Standing};
 
 fn replayed(params: Params) -> Replayed {
@@ -149,6 +151,66 @@ fn a_restart_in_the_middle_changes_no_bit() {
         scores.extend(judge(&mut second, &events[cut..]));
         assert!(scores == whole, "cut after {cut} of {} events", events.len());
     }
+}
+
+/// What the trainer does with a journal gives the agent's scores, bit for bit: through rows, by the model's own replay.
+#[test]
+fn a_journal_gives_the_agents_scores_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("demo.parquet");
+    let play = Play { modes: true, journal: Some(&path), model: None };
+    let model = Model::new(params()).expect("parameters");
+    let run = replay_into(recorded_run(), &recorded_config(), model, play).expect("the recorded run");
+    let fingerprint = run.fingerprint;
+    assert_eq!(fingerprint, replayed(params()).fingerprint, "writing it changes nothing");
+    let mut again = Replay::new(Model::new(params()).expect("parameters"));
+    let (mut taken, mut rows) = (Fingerprint::default(), 0);
+    for (event, _, frozen) in events() {
+        if let Some(workload) = frozen {
+            again.freeze(&workload.into(), event.at);
+        }
+        let event = Event::try_from(Row::from(&event)).expect("the row of an event");
+        again.feed(&event).verdict.iter().for_each(|verdict| taken.take(verdict));
+        rows += 1;
+    }
+    assert_eq!((run.journal_rows, taken.0), (Some(rows), fingerprint));
+    // The trainer's tests take the same file and hold the same number.
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/recorded-demo.fingerprint");
+    if std::env::var_os("STOCKADE_BLESS").is_some() {
+        std::fs::write(&golden, format!("{fingerprint:016x}\n")).expect("blessed");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/tests/data/demo.parquet");
+        std::fs::copy(&path, data).expect("blessed");
+    }
+    let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(
+        format!("{fingerprint:016x}\n"),
+        wanted,
+        "if this is meant: STOCKADE_BLESS=1 cargo test -p collector --test path"
+    );
+}
+
+/// A model that was trained elsewhere goes on here as it would have there.
+#[test]
+fn a_trained_snapshot_goes_on_bit_for_bit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("trained.model");
+    let mut trained = Replay::new(Model::new(params()).expect("parameters"));
+    events().iter().take(2_000).for_each(|(event, _, _)| drop(trained.feed(event)));
+    std::fs::write(&file, trained.model().snapshot().expect("bytes")).expect("written");
+    let begun = restored(&file).expect("a snapshot");
+    assert_eq!(&begun, trained.model());
+    let one = replay_into(recorded_run(), &recorded_config(), begun, Play::default()).expect("the recorded run");
+    let (mut there, mut taken) = (Replay::new(trained.model().clone()), Fingerprint::default());
+    for (event, _, _) in events() {
+        there.feed(&event).verdict.iter().for_each(|verdict| taken.take(verdict));
+    }
+    assert_eq!(one.fingerprint, taken.0);
+    std::fs::write(&file, b"something else").expect("written");
+    let refused = format!("{:#}", restored(&file).expect_err("no snapshot"));
+    assert!(
+        refused.contains("cannot begin with the model") && refused.contains("this is not a model snapshot"),
+        "{refused}"
+    );
 }
 
 #[test]

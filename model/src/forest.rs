@@ -5,16 +5,17 @@
 //! linfa's `ParamGuard` and `Fit`; [`crate::online`] replaces trees one by one.
 
 use linfa::dataset::DatasetBase;
-use linfa::traits::Fit;
+use linfa::traits::{Fit, PredictInplace};
 use linfa::{ParamGuard, error::Error};
-use ndarray::{Array2, ArrayView1};
+use ndarray::{Array1, Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
-use crate::features::COORDINATES;
 use crate::random::Random;
 
 /// Levels of cuts.
 pub const DEPTH: usize = 8;
+/// Columns that a forest can cut.
+pub const MOST_COLUMNS: usize = 256;
 const CUTS: usize = (1 << DEPTH) - 1;
 const LEAVES: usize = 1 << DEPTH;
 
@@ -59,15 +60,41 @@ impl<T> Fit<Array2<f64>, T, Error> for ForestValidParams {
 
     fn fit(&self, dataset: &DatasetBase<Array2<f64>, T>) -> Result<Forest, Error> {
         let rows = dataset.records();
-        if rows.nrows() == 0 || rows.ncols() != COORDINATES {
+        if rows.nrows() == 0 || !(1..=MOST_COLUMNS).contains(&rows.ncols()) {
             return Err(Error::Parameters(format!(
-                "a forest needs rows of {COORDINATES} numbers, not {:?}",
+                "a forest needs rows of 1 to {MOST_COLUMNS} numbers, not {:?}",
                 rows.dim()
             )));
+        }
+        if !rows.iter().all(|number| number.is_finite()) {
+            return Err(Error::Parameters(
+                "a forest needs finite numbers: NaN and infinity cut nothing off".to_owned(),
+            ));
         }
         let mut random = Random::new(self.seed);
         let trees = (0..self.trees).map(|_| Tree::grow(rows, self.sample, &mut random)).collect();
         Ok(Forest { trees })
+    }
+}
+
+/// Scores rows: minus their depth, so that higher = more anomalous.
+impl PredictInplace<Array2<f64>, Array1<f64>> for Forest {
+    fn predict_inplace<'a>(&'a self, rows: &'a Array2<f64>, scores: &mut Array1<f64>) {
+        for (row, score) in rows.rows().into_iter().zip(scores) {
+            let own: Vec<f64>;
+            let point = match row.as_slice() {
+                Some(point) => point,
+                None => {
+                    own = row.to_vec();
+                    &own
+                }
+            };
+            *score = -self.depth(point);
+        }
+    }
+
+    fn default_target(&self, rows: &Array2<f64>) -> Array1<f64> {
+        Array1::zeros(rows.nrows())
     }
 }
 
@@ -79,8 +106,9 @@ pub struct Forest {
 }
 
 impl Forest {
-    /// Mean depth at which a point is isolated, in cuts; lower = more anomalous. 0 without trees.
-    pub fn depth(&self, point: &[f64; COORDINATES]) -> f64 {
+    /// Mean depth at which a point is isolated, in cuts; lower = more anomalous. 0 without trees. The point is as wide as the
+    /// rows were.
+    pub fn depth(&self, point: &[f64]) -> f64 {
         if self.trees.is_empty() {
             return 0.0;
         }
@@ -88,18 +116,18 @@ impl Forest {
     }
 
     /// Whether every tree is complete, so that a point can walk down it.
-    pub(crate) fn is_sound(&self) -> bool {
-        self.trees.iter().all(Tree::is_sound)
+    pub(crate) fn is_sound(&self, columns: usize) -> bool {
+        self.trees.iter().all(|tree| tree.is_sound(columns))
     }
 
     /// Adds to `cuts` how often each coordinate cut the way of a point, weighted by how much nearer to isolation it got.
-    pub fn attribute(&self, point: &[f64; COORDINATES]) -> [f64; COORDINATES] {
-        let mut shares = [0.0; COORDINATES];
+    pub fn attribute<const N: usize>(&self, point: &[f64; N]) -> [f64; N] {
+        let mut shares = [0.0; N];
         for tree in &self.trees {
             tree.attribute(point, &mut shares);
         }
         let sum: f64 = shares.iter().sum();
-        if sum > 0.0 { shares.map(|share| share / sum) } else { [1.0 / COORDINATES as f64; COORDINATES] }
+        if sum > 0.0 { shares.map(|share| share / sum) } else { [1.0 / N as f64; N] }
     }
 }
 
@@ -164,15 +192,16 @@ impl Tree {
         self.split(2 * node + 2, level + 1, right, rows, random, stopped);
     }
 
-    fn is_sound(&self) -> bool {
+    fn is_sound(&self, columns: usize) -> bool {
         let lengths = [self.coordinate.len(), self.cut.len(), self.depth.len(), self.mass.len()];
         lengths == [CUTS, CUTS, LEAVES, CUTS + LEAVES]
-            && self.coordinate.iter().all(|coordinate| usize::from(*coordinate) < COORDINATES)
+            && self.coordinate.iter().all(|coordinate| usize::from(*coordinate) < columns)
             && self.cut.iter().all(|cut| !cut.is_nan())
             && self.depth.iter().all(|depth| depth.is_finite())
     }
 
-    fn depth(&self, point: &[f64; COORDINATES]) -> f64 {
+    /// Depth at which a point is isolated, in cuts.
+    pub fn depth(&self, point: &[f64]) -> f64 {
         let mut node = 0;
         while node < CUTS {
             let right = point[self.coordinate[node] as usize] >= self.cut[node];
@@ -182,7 +211,7 @@ impl Tree {
     }
 
     /// Each cut on the way counts by the bits by which it thinned the company of the point.
-    fn attribute(&self, point: &[f64; COORDINATES], shares: &mut [f64; COORDINATES]) {
+    fn attribute(&self, point: &[f64], shares: &mut [f64]) {
         let mut node = 0;
         while node < CUTS {
             let coordinate = self.coordinate[node] as usize;
@@ -199,9 +228,9 @@ impl Tree {
 
 /// A coordinate with some range, and a place within it, both uniform.
 fn draw_cut(chosen: &[usize], rows: &Array2<f64>, random: &mut Random) -> Option<(usize, f64)> {
-    let mut ranges = [(0, 0.0, 0.0); COORDINATES];
+    let mut ranges = [(0, 0.0, 0.0); MOST_COLUMNS];
     let mut wide = 0;
-    for coordinate in 0..COORDINATES {
+    for coordinate in 0..rows.ncols().min(MOST_COLUMNS) {
         let (low, high) = range(chosen, rows.column(coordinate));
         if low < high {
             ranges[wide] = (coordinate, low, high);
@@ -252,6 +281,7 @@ mod tests {
     use linfa::Dataset;
 
     use super::*;
+    use crate::features::COORDINATES;
 
     fn cloud(rows: usize, seed: u64) -> Array2<f64> {
         let mut random = Random::new(seed);

@@ -117,13 +117,17 @@ impl Model {
         let known = self.workloads.get(name)?;
         let surprises = weigh(&stated, known, &self.host, standing);
         let sequence = surprise_of(event, known, &exe, &self.pool);
-        let own = vector_of(&surprises, &sequence, &quantities, known, &self.measures);
+        let mut own = vector_of(&surprises, &sequence, &quantities, known, &self.measures);
+        if let Some(coordinate) = self.without {
+            own.bits[coordinate as usize] = 0.0;
+        }
         let recent = self.recent.get(&anchor).map_or_else(FeatureVector::default, |recent| recent.vector_at(event.at));
         let vector = own.joined(&recent);
         let score = self.detector.score(&vector);
 
         let level = self.threshold().level;
-        let evidence = evidence(&surprises, standing);
+        let mut evidence = evidence(&surprises, standing);
+        evidence.retain(|(fact, _)| Some(fact.family().coordinate) != self.without);
         let counted = if standing == Standing::Ready { score } else { Default::default() };
         let episode = self.episodes.add(anchor, name, event.at, &counted, &evidence, level);
         let trigrams = sequence.novel.iter().take(NAMED_TRIGRAMS).map(|trigram| names::trigram(*trigram)).collect();

@@ -22,6 +22,7 @@ pub mod explain;
 pub mod facts;
 pub mod features;
 pub mod forest;
+pub mod journal;
 mod judge;
 mod knowledge;
 pub mod names;
@@ -30,6 +31,7 @@ pub mod online;
 pub mod params;
 pub mod paths;
 pub mod random;
+pub mod replay;
 pub mod reservoir;
 pub mod sequence;
 pub mod snapshot;
@@ -123,6 +125,9 @@ pub struct Model {
     recent: BTreeMap<u64, Recent>,
     unmodelled: u64,
     now: Time,
+    /// Not kept: an evaluation's question, never an agent's state.
+    #[serde(skip)]
+    without: Option<Coordinate>,
 }
 
 impl Model {
@@ -145,7 +150,13 @@ impl Model {
             recent: BTreeMap::new(),
             unmodelled: 0,
             now: Time::default(),
+            without: None,
         })
+    }
+
+    /// Takes a coordinate away, and the facts that feed it: an evaluation asks what each of them is worth.
+    pub fn leave_out(&mut self, coordinate: Coordinate) {
+        self.without = Some(coordinate);
     }
 
     /// Closes the episodes that have been quiet for long enough, and learns late what they may teach: the facts of those

@@ -103,7 +103,7 @@ impl PooledForest {
             || self.next_tree >= self.trees
             || !numbers().all(|number| number.is_finite());
         let trees = self.forest.trees.len();
-        let forest = (trees != 0 && trees != self.trees) || !self.forest.is_sound();
+        let forest = (trees != 0 && trees != self.trees) || !self.forest.is_sound(COORDINATES);
         (own || forest).then_some("the forest").or_else(|| self.reservoir.fault())
     }
 

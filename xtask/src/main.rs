@@ -2,8 +2,11 @@
 
 mod bench;
 mod bpf;
+mod datasets;
+mod eval;
 mod fuzz;
 mod kafka;
+mod notebooks;
 mod run;
 mod setup;
 mod syscalls;
@@ -48,6 +51,13 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// Measure.
     Bench(bench::Options),
+    /// Public sets: list or fetch.
+    #[command(subcommand)]
+    Datasets(datasets::Datasets),
+    /// What does it find, how soon, at how many false findings a day? From the recorded corpus.
+    Eval(eval::Options),
+    /// Run the notebooks.
+    Notebooks(notebooks::Options),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +82,9 @@ fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
         Chore::Kafka(command) => kafka::run(command),
         Chore::Fuzz(options) => fuzz::fuzz(root, &options),
         Chore::Bench(options) => bench::bench(root, &options),
+        Chore::Datasets(what) => datasets::datasets(root, &what),
+        Chore::Eval(options) => eval::eval(root, &options),
+        Chore::Notebooks(options) => notebooks::notebooks(root, &options),
     }
 }
 

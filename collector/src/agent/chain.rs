@@ -40,9 +40,14 @@ impl<S: Surroundings> Chain<S> {
 
     /// Takes one record through.
     pub fn feed(&mut self, record: &Record) -> Step {
-        let Some(event) = self.enricher.enrich(record) else {
-            return Step { event: None, verdict: None, outcomes: Vec::new() };
-        };
+        match self.enricher.enrich(record) {
+            Some(event) => self.judge(event),
+            None => Step { event: None, verdict: None, outcomes: Vec::new() },
+        }
+    }
+
+    /// Takes one event through what comes after the enricher.
+    pub fn judge(&mut self, event: Event) -> Step {
         let verdict = self.scorer.score(&event);
         let outcomes = self.policy.on_event(&event, verdict.as_ref(), self.scorer.knowledge());
         Step { event: Some(Arc::new(event)), verdict, outcomes }

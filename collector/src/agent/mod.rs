@@ -303,7 +303,11 @@ fn restore(config: &Config, store: &Store, boot: &str) -> anyhow::Result<(model:
             Err(error) => tracing::error!(%error, age, "a model snapshot cannot be used; trying the one before it"),
         }
     }
-    Ok((model::Model::new(config.params())?, store.policy_state(None)?, true))
+    let model = match &config.model.start {
+        Some(path) => crate::replay::run::restored(path)?,
+        None => model::Model::new(config.params())?,
+    };
+    Ok((model, store.policy_state(None)?, true))
 }
 
 /// Who and what is never denied, besides what the policy finds by itself.

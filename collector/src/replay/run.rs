@@ -2,30 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
+use flate2::read::MultiGzDecoder;
+use model::Model;
+use model::event::Event;
+use model::replay::Fingerprint;
 use serde::Serialize;
 
 use super::{Frame, Recording, ReplayError};
 use crate::agent::chain::Chain;
 use crate::config::Config;
 use crate::decision::{Author, Decision};
-use crate::decode::{Record, decode};
+use crate::decode::decode;
 use crate::enforce::{Enforcer, NoEnforcer};
 use crate::enrich::Enricher;
 use crate::enrich::surroundings::Recorded;
 use crate::finding::Finding;
+use crate::journal::JournalWriter;
 use crate::ledger::Ledger;
 use crate::policy::mode::{Mode, ModeRequest};
 use crate::policy::protect::Protected;
 use crate::policy::{Outcome, Policy, State};
-use crate::record::Note;
+use crate::record::{Info, Note};
 
-/// Boot time between two ticks, as in a running agent.
-const TICK_NS: u64 = 200_000_000;
+/// First bytes of a file that gzip wrote.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// What a replay came to.
 #[derive(Clone, Debug, Serialize)]
@@ -46,43 +51,96 @@ pub struct Replayed {
     pub decisions: Vec<Decision>,
     /// Scores of all verdicts as bits, folded into one number: equal for equal runs.
     pub fingerprint: u64,
+    /// Rows of the journal, if one was asked for.
+    pub journal_rows: Option<u64>,
     /// Why the recording ends early.
     pub cut_off: Option<String>,
+}
+
+/// Opens a recording, compressed by gzip or not.
+///
+/// # Errors
+///
+/// When it cannot be opened or read.
+pub fn open(path: &Path) -> anyhow::Result<Box<dyn Read>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut file = BufReader::new(file);
+    let start = file.fill_buf().with_context(|| format!("cannot read {}", path.display()))?;
+    if start.starts_with(&GZIP) {
+        return Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))));
+    }
+    Ok(Box::new(file))
+}
+
+/// What a replay does beside judging.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Play<'a> {
+    /// Take the modes that workloads had in the recording.
+    pub modes: bool,
+    /// Write the events here, as a Parquet journal.
+    pub journal: Option<&'a Path>,
+    /// Begin with this snapshot instead of an empty model.
+    pub model: Option<&'a Path>,
 }
 
 /// Replays a file.
 ///
 /// # Errors
 ///
-/// When it cannot be opened or is no recording. One that is cut off is replayed up to there.
-pub fn replay(path: &Path, config: &Config, modes: bool) -> anyhow::Result<Replayed> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    replay_from(BufReader::new(file), config, config.params(), modes)
-        .with_context(|| format!("cannot replay {}", path.display()))
+/// When it cannot be opened or is no recording, the snapshot is none, or the journal cannot be written. A recording that is
+/// cut off is replayed up to there.
+pub fn replay(path: &Path, config: &Config, play: Play) -> anyhow::Result<Replayed> {
+    let model = match play.model {
+        Some(path) => restored(path)?,
+        None => Model::new(config.params())?,
+    };
+    replay_into(open(path)?, config, model, play).with_context(|| format!("cannot replay {}", path.display()))
 }
 
-/// Replays whatever can be read.
+/// A model from a snapshot file, as `stockade-trainer train` writes it.
+///
+/// # Errors
+///
+/// When the file cannot be read or is no snapshot of this version.
+pub fn restored(path: &Path) -> anyhow::Result<Model> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read the model {}", path.display()))?;
+    Model::restore(&bytes).with_context(|| format!("cannot begin with the model {}", path.display()))
+}
+
+/// Replays whatever can be read, with an empty model.
 ///
 /// # Errors
 ///
 /// As [`replay`].
 pub fn replay_from(input: impl Read, config: &Config, params: model::Params, modes: bool) -> anyhow::Result<Replayed> {
+    replay_into(input, config, Model::new(params)?, Play { modes, ..Play::default() })
+}
+
+/// Replays whatever can be read, with a model.
+///
+/// # Errors
+///
+/// As [`replay`].
+pub fn replay_into(input: impl Read, config: &Config, model: Model, play: Play) -> anyhow::Result<Replayed> {
     let began = Instant::now();
     let recording = Recording::open(input)?;
     let info = recording.info().clone();
     let host: std::sync::Arc<str> = info.hostname.as_str().into();
+    let journal = play.journal.map(|path| JournalWriter::create(path, about(&info))).transpose()?;
     let policy = Policy::new(config.policy.clone(), host, Protected::new(0), State::default(), Vec::new(), Vec::new());
     let enricher = Enricher::new(info.clock, Recorded::default());
     let mut player = Player {
-        chain: Chain::new(enricher, model::Model::new(params)?, policy),
+        chain: Chain::new(enricher, model, policy),
         enforcer: NoEnforcer::default(),
         ledger: Ledger::default(),
         findings: BTreeMap::new(),
         decisions: BTreeMap::new(),
-        fingerprint: 0xcbf2_9ce4_8422_2325,
+        fingerprint: Fingerprint::default(),
         last_tick: 0,
+        last_event: 0,
         now: 0,
-        modes,
+        modes: play.modes,
+        journal,
     };
     let (mut records, mut first, mut cut_off) = (0, None, None);
     for frame in recording {
@@ -101,6 +159,7 @@ pub fn replay_from(input: impl Read, config: &Config, params: model::Params, mod
             Err(error) => return Err(error.into()),
         }
     }
+    let journal_rows = player.journal.take().map(JournalWriter::finish).transpose()?;
     let counts = player.ledger.reconcile(&[]).total();
     Ok(Replayed {
         host: info.hostname,
@@ -114,9 +173,19 @@ pub fn replay_from(input: impl Read, config: &Config, params: model::Params, mod
         ),
         findings: player.findings.into_values().collect(),
         decisions: player.decisions.into_values().collect(),
-        fingerprint: player.fingerprint,
+        fingerprint: player.fingerprint.0,
+        journal_rows,
         cut_off,
     })
+}
+
+fn about(info: &Info) -> model::journal::Meta {
+    model::journal::Meta {
+        host: info.hostname.clone(),
+        kernel: info.kernel.clone(),
+        agent: info.agent.clone(),
+        modes: Vec::new(),
+    }
 }
 
 struct Player {
@@ -125,10 +194,12 @@ struct Player {
     ledger: Ledger,
     findings: BTreeMap<(u64, uuid::Uuid), Finding>,
     decisions: BTreeMap<u64, Decision>,
-    fingerprint: u64,
+    fingerprint: Fingerprint,
     last_tick: u64,
+    last_event: u64,
     now: u64,
     modes: bool,
+    journal: Option<JournalWriter>,
 }
 
 impl Player {
@@ -142,26 +213,30 @@ impl Player {
         };
         self.ledger.decoded(&record);
         if !record.is_synthesised() {
-            self.pass_time(&record)?;
+            self.now = self.now.max(record.header().boot_ns);
         }
-        let step = self.chain.feed(&record);
+        let Some(event) = self.chain.enricher.enrich(&record) else { return Ok(()) };
+        let at = event.at;
+        self.pass_time(&event)?;
+        if let Some(journal) = &mut self.journal {
+            journal.append(&event)?;
+        }
+        let step = self.chain.judge(event);
         if let Some(verdict) = &step.verdict {
-            let bits = verdict.score.value.to_bits() ^ verdict.episode.score.to_bits().rotate_left(17);
-            self.fingerprint = (self.fingerprint ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
+            self.fingerprint.take(verdict);
         }
-        let at = step.event.as_ref().map(|event| event.at);
-        self.keep(step.outcomes, at)
+        self.keep(step.outcomes, Some(at))
     }
 
-    fn pass_time(&mut self, record: &Record) -> anyhow::Result<()> {
-        self.now = self.now.max(record.header().boot_ns);
-        if self.now < self.last_tick + TICK_NS {
+    /// Time passes with events only, so that a journal, which holds nothing else, can be taken the same way.
+    fn pass_time(&mut self, event: &Event) -> anyhow::Result<()> {
+        self.last_event = self.last_event.max(event.at.boot_ns);
+        if self.last_event < self.last_tick + model::replay::TICK_NS {
             return Ok(());
         }
-        self.last_tick = self.now;
-        let at = self.chain.enricher.clock().at(self.now);
-        let outcomes = self.chain.tick(at);
-        self.keep(outcomes, Some(at))
+        self.last_tick = self.last_event;
+        let outcomes = self.chain.tick(event.at);
+        self.keep(outcomes, Some(event.at))
     }
 
     fn note(&mut self, note: &Note) -> anyhow::Result<()> {
@@ -206,7 +281,12 @@ impl Player {
                 Outcome::Decision(_, decision) => {
                     self.decisions.insert(decision.number, decision);
                 }
-                Outcome::Mode(_) | Outcome::Audit(_) => (),
+                Outcome::Mode(row) => {
+                    if let Some(journal) = &mut self.journal {
+                        journal.note_mode(&row.workload, row.mode > Mode::Learning, at);
+                    }
+                }
+                Outcome::Audit(_) => (),
             }
         }
         self.enforcer.apply(&self.chain.policy.live(at), at.boot_ns)?;

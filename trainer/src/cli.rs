@@ -1,0 +1,94 @@
+//! `stockade-trainer`: one subcommand a file.
+
+mod calibrate;
+mod compare;
+mod datasets;
+mod evaluate;
+mod export;
+mod ingest;
+mod inspect;
+mod train;
+mod tune;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::corpus::{Corpus, Day};
+
+/// Learns from recorded days, evaluates, and makes model snapshots for the agent.
+#[derive(Debug, Parser)]
+#[command(name = "stockade-trainer", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check events from outside and make journals of them; bad rows are set aside with their reason.
+    Ingest(ingest::Options),
+    /// Learn the baselines of a host; the agent goes on from the snapshot.
+    Train(train::Options),
+    /// What does the model find in labelled days, how soon, at how many false findings a day?
+    Evaluate(evaluate::Options),
+    /// The threshold of each budget, from the validation days.
+    Calibrate(calibrate::Options),
+    /// Two rows or two evaluations of the same data, with intervals by recording.
+    Compare(compare::Options),
+    /// Search parameters on the validation days.
+    Tune(tune::Options),
+    /// Look into a model snapshot or a journal.
+    Inspect(inspect::Options),
+    /// Every verdict as a Parquet table, for notebooks.
+    Export(export::Options),
+    /// Our trees on public sets.
+    Datasets(datasets::Options),
+}
+
+/// Runs what was asked for.
+///
+/// # Errors
+///
+/// One sentence that says what was tried, why it failed, and what to do.
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Ingest(options) => ingest::run(options),
+        Command::Train(options) => train::run(options),
+        Command::Evaluate(options) => evaluate::run(options),
+        Command::Calibrate(options) => calibrate::run(options),
+        Command::Compare(options) => compare::run(options),
+        Command::Tune(options) => tune::run(options),
+        Command::Inspect(options) => inspect::run(options),
+        Command::Export(options) => export::run(options),
+        Command::Datasets(options) => datasets::run(options),
+    }
+}
+
+/// Commit of the sources, or `unknown`.
+fn commit() -> String {
+    let told = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
+    let told = told.filter(|output| output.status.success());
+    told.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The days of a host, or of the only one.
+fn host_days<'a>(corpus: &'a Corpus, host: Option<&str>) -> anyhow::Result<&'a [Day]> {
+    let known = || corpus.hosts.keys().cloned().collect::<Vec<_>>().join(", ");
+    match (host, corpus.hosts.values().next()) {
+        (Some(host), _) => {
+            corpus.hosts.get(host).map(Vec::as_slice).with_context(|| format!("there is no host {host}: {}", known()))
+        }
+        (None, Some(days)) if corpus.hosts.len() == 1 => Ok(days),
+        _ => anyhow::bail!("a model belongs to one host; say --host with one of {}", known()),
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(events: usize) -> ProgressBar {
+    let bar = ProgressBar::new(events as u64);
+    match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,65 @@
+//! `stockade-trainer calibrate`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use model::threshold::gamma_interval;
+
+use crate::corpus::Corpus;
+use crate::evaluate::{self, FULL, Plan, numbered, pass};
+use crate::labels::Split;
+
+/// What to calibrate on.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Folder of journals, HOST/cycle-NN.parquet.
+    journals: PathBuf,
+    /// Folder of labels, when they do not lie beside the journals.
+    #[arg(long, value_name = "DIR")]
+    labels: Option<PathBuf>,
+    /// Budgets, false alarms a host-day.
+    #[arg(long, value_delimiter = ',', default_values_t = [100.0, 10.0, 1.0, 0.1])]
+    budgets: Vec<f64>,
+    /// Seed of the model.
+    #[arg(long, default_value_t = model::Params::default().seed)]
+    seed: u64,
+}
+
+/// Runs the command: the level of each budget from the benign part of the validation days.
+///
+/// # Errors
+///
+/// When a journal cannot be read.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
+    let plan = Plan {
+        params: model::Params { seed: options.seed, ..model::Params::default() },
+        seed: options.seed,
+        rivals: false,
+        without: None,
+        shuffle_calls: false,
+    };
+    let days = corpus.host_days(Split::Validation);
+    if days == 0 {
+        anyhow::bail!("there are no validation days: thresholds come from them and from nothing else");
+    }
+    let mut scores = Vec::new();
+    for host in numbered(&corpus) {
+        let known: Vec<_> = host.into_iter().filter(|(_, day)| day.cycle.split != Split::Test).collect();
+        let passed = pass(&known, &plan)?;
+        let full = passed.tracks.iter().filter(|track| track.name == FULL);
+        scores.extend(full.flat_map(|track| track.benign_scores(Split::Validation).collect::<Vec<_>>()));
+    }
+    println!("budget/day  threshold  exceedances  true rate / nominal (90 %)");
+    for budget in &options.budgets {
+        let rank = (budget * days as f64) as usize;
+        let level = evaluate::level(scores.iter().copied(), rank);
+        if rank == 0 {
+            println!("{budget:>10}  {level:>9.2}  {rank:>11}  {days} days do not tell: the highest benign score seen");
+        } else {
+            let (low, high) = gamma_interval(rank as u32);
+            println!("{budget:>10}  {level:>9.2}  {rank:>11}  {low:.2}–{high:.2}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! `stockade-trainer evaluate`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::corpus::Corpus;
+use crate::evaluate::{self, evaluate};
+use crate::report;
+
+/// What to evaluate.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Folder of journals, HOST/cycle-NN.parquet.
+    journals: PathBuf,
+    /// Folder of labels, HOST/cycle-NN.toml, when they do not lie beside the journals.
+    #[arg(long, value_name = "DIR")]
+    labels: Option<PathBuf>,
+    /// Where scorecard.md, scorecard.json and the plots go.
+    #[arg(long, value_name = "DIR", default_value = "target/scorecard")]
+    out: PathBuf,
+    /// Seed of the model and of everything random.
+    #[arg(long, default_value_t = model::Params::default().seed)]
+    seed: u64,
+    /// False alarms a host-day that are allowed, largest first.
+    #[arg(long, value_delimiter = ',', default_values_t = [10.0, 1.0, 0.1])]
+    budgets: Vec<f64>,
+    /// Leave out the passes without each coordinate.
+    #[arg(long)]
+    no_ablations: bool,
+    /// A control: shuffle the calls inside each window.
+    #[arg(long)]
+    shuffle_calls: bool,
+    /// Passes at once.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the corpus cannot be evaluated or the report not be written.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
+    let asked = evaluate::Options {
+        params: model::Params { seed: options.seed, ..model::Params::default() },
+        seed: options.seed,
+        budgets: options.budgets.clone(),
+        ablations: !options.no_ablations,
+        shuffle_calls: options.shuffle_calls,
+        jobs: options.jobs,
+        progress: |pass| eprintln!("passed   {pass}"),
+        ..evaluate::Options::default()
+    };
+    let evaluation = evaluate(&corpus, &asked, &super::commit())?;
+    for file in report::write(&options.out, &evaluation)? {
+        eprintln!("wrote    {}", options.out.join(file).display());
+    }
+    println!("{}", report::markdown(&evaluation, &[]));
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! A corpus: hosts, and of each host its days in order, on one clock.
+//!
+//! Every cycle was recorded by itself, so their clocks may overlap. They are put one behind the other by whole days of event
+//! time, so that hours stay what they were, and by as much boot time as lets every episode of the day before close.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use model::event::{Event, Time};
+use polars_core::prelude::ChunkAgg;
+use sha2::{Digest, Sha256};
+
+use crate::journal::Journal;
+use crate::labels::{self, Cycle, Kind, Span, Split};
+
+const DAY: u64 = 86_400_000_000_000;
+/// Boot time between two cycles: longer than an episode stays open without news.
+const PAUSE: u64 = 600_000_000_000;
+
+/// Every host's days.
+#[derive(Debug)]
+pub struct Corpus {
+    /// By name.
+    pub hosts: BTreeMap<String, Vec<Day>>,
+    /// Hash over all journals and labels.
+    pub hash: String,
+}
+
+/// A day of a host.
+#[derive(Debug)]
+pub struct Day {
+    /// Its events.
+    pub journal: Journal,
+    /// What was done.
+    pub cycle: Cycle,
+    /// Added to every event's and label's time.
+    shift: Time,
+}
+
+impl Corpus {
+    /// Opens `DIR/HOST/cycle-NN.parquet` with its labels.
+    ///
+    /// # Errors
+    ///
+    /// When a journal or its labels are missing or damaged, or the folder holds none.
+    pub fn open(journals: &Path, labels: Option<&Path>) -> anyhow::Result<Self> {
+        let mut found: BTreeMap<String, Vec<(PathBuf, PathBuf, Cycle)>> = BTreeMap::new();
+        for path in parquet_files(journals)? {
+            let beside = labels::beside(&path, journals, labels);
+            let cycle = Cycle::read(&beside)?;
+            found.entry(cycle.host.clone()).or_default().push((path, beside, cycle));
+        }
+        if found.is_empty() {
+            bail!("{} holds no journals: `cargo xtask corpus journal` makes them", journals.display());
+        }
+        let mut hash = Sha256::new();
+        let mut hosts = BTreeMap::new();
+        for (host, mut cycles) in found {
+            cycles.sort_by_key(|(_, _, cycle)| (cycle.split, cycle.cycle));
+            let mut days = Vec::new();
+            for (path, beside, cycle) in cycles {
+                for file in [&path, &beside] {
+                    hash_file(&mut hash, file)?;
+                }
+                days.push(Day { journal: Journal::open(&path)?, cycle, shift: Time::default() });
+            }
+            put_in_order(&mut days)?;
+            hosts.insert(host, days);
+        }
+        Ok(Self { hosts, hash: hex(&hash.finalize()) })
+    }
+
+    /// All days.
+    pub fn days(&self) -> impl Iterator<Item = &Day> {
+        self.hosts.values().flatten()
+    }
+
+    /// Days of a split, all hosts together.
+    pub fn host_days(&self, split: Split) -> usize {
+        self.days().filter(|day| day.cycle.split == split).count()
+    }
+}
+
+impl Day {
+    /// Its events, on the corpus' clock.
+    pub fn events(&self) -> impl Iterator<Item = anyhow::Result<Event>> + '_ {
+        self.journal.events().map(|event| {
+            let mut event = event?;
+            event.at = self.shifted(event.at);
+            Ok(event)
+        })
+    }
+
+    /// Its spans of a kind, on the corpus' clock.
+    pub fn spans(&self, kind: Kind) -> impl Iterator<Item = Span> + '_ {
+        self.cycle.spans.iter().filter(move |span| span.kind == kind).map(|span| {
+            let shifted = |ns: u64| if ns == 0 { 0 } else { ns.saturating_add(self.shift.unix_ns) };
+            Span {
+                start_unix_ns: shifted(span.start_unix_ns),
+                end_unix_ns: shifted(span.end_unix_ns),
+                harm_unix_ns: shifted(span.harm_unix_ns),
+                ..span.clone()
+            }
+        })
+    }
+
+    /// `web/3`.
+    pub fn name(&self) -> Arc<str> {
+        format!("{}/{}", self.cycle.host, self.cycle.cycle).into()
+    }
+
+    fn shifted(&self, at: Time) -> Time {
+        Time {
+            unix_ns: at.unix_ns.saturating_add(self.shift.unix_ns),
+            boot_ns: at.boot_ns.saturating_add(self.shift.boot_ns),
+        }
+    }
+
+    /// First and last moment, on both clocks, as recorded.
+    fn extent(&self) -> anyhow::Result<(Time, Time)> {
+        let frame = self.journal.columns(&["unix_ns", "boot_ns"])?;
+        let ends = |name: &str| -> anyhow::Result<(u64, u64)> {
+            let column = frame.column(name)?.u64()?;
+            let empty = || format!("{} holds no events", self.journal.path().display());
+            Ok((column.min().with_context(empty)?, column.max().with_context(empty)?))
+        };
+        let (unix, boot) = (ends("unix_ns")?, ends("boot_ns")?);
+        Ok((Time { unix_ns: unix.0, boot_ns: boot.0 }, Time { unix_ns: unix.1, boot_ns: boot.1 }))
+    }
+}
+
+fn put_in_order(days: &mut [Day]) -> anyhow::Result<()> {
+    let mut end = Time::default();
+    for day in days {
+        let (first, last) = day.extent()?;
+        if end == Time::default() {
+            end = last;
+            continue;
+        }
+        let late = end.unix_ns.saturating_sub(first.unix_ns);
+        day.shift.unix_ns = late.div_ceil(DAY) * DAY;
+        day.shift.boot_ns = (end.boot_ns + PAUSE).saturating_sub(first.boot_ns);
+        end = day.shifted(last);
+    }
+    Ok(())
+}
+
+fn parquet_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut open = vec![folder.to_path_buf()];
+    let mut found = Vec::new();
+    while let Some(folder) = open.pop() {
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot look into {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "parquet") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn hash_file(hash: &mut Sha256, path: &Path) -> anyhow::Result<()> {
+    let mut file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    std::io::copy(&mut file, hash).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(())
+}
+
+/// As `sha256sum` writes it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,55 @@
+//! The rows that must not win.
+
+use super::{Detector, Seen};
+
+/// The surprise of the eight coordinates added up: our features without a forest.
+pub struct SumOfBits;
+
+impl Detector for SumOfBits {
+    fn name(&self) -> &'static str {
+        "sum of surprise bits, no forest"
+    }
+
+    fn learn(&mut self, _: &Seen) {}
+
+    fn score(&mut self, seen: &Seen) -> f64 {
+        seen.verdict.vector.bits.iter().sum()
+    }
+}
+
+/// Says the same about everything.
+pub struct Constant;
+
+impl Detector for Constant {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+
+    fn learn(&mut self, _: &Seen) {}
+
+    fn score(&mut self, _: &Seen) -> f64 {
+        1.0
+    }
+}
+
+/// Draws lots.
+pub struct Random(model::random::Random);
+
+impl Random {
+    /// By seed.
+    pub fn new(seed: u64) -> Self {
+        Self(model::random::Random::new(seed ^ 0x72_616e_646f_6d))
+    }
+}
+
+impl Detector for Random {
+    fn name(&self) -> &'static str {
+        "random"
+    }
+
+    fn learn(&mut self, _: &Seen) {}
+
+    fn score(&mut self, _: &Seen) -> f64 {
+        self.0.unit()
+    }
+}

@@ -1,0 +1,72 @@
+//! The commands as people meet them: what they print, and what they say when they cannot.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{corpus, plan};
+
+fn trainer<S: AsRef<OsStr>>(arguments: &[S]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_stockade-trainer")).args(arguments).output().expect("the trainer");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn a_corpus_is_trained_calibrated_tuned_evaluated_compared_and_exported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journals = path(folder.path(), "journals");
+    corpus(Path::new(&journals), "web", 3, &plan());
+    let model = path(folder.path(), "web.model");
+    let (good, told, error) = trainer(&["train", &journals, "--out", &model, "--calibrate"]);
+    assert!(good && told.contains("events of 1 workloads; 64 trees over"), "{told}{error}");
+    let (good, told, _) = trainer(&["inspect", &model]);
+    assert!(good && told.contains("unit:shop.service:") && told.contains(", frozen"), "{told}");
+    let (good, told, _) = trainer(&["inspect", &model, "--facts", "unit:shop.service"]);
+    assert!(good && told.contains("exec edge: /usr/bin/httpd > /usr/bin/helper"), "{told}");
+    let (good, told, _) = trainer(&["calibrate", &journals]);
+    let levels: Vec<f64> =
+        told.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
+    assert!(good && levels.len() == 4 && levels.is_sorted(), "a smaller budget has a higher level: {told}");
+    let (good, told, _) = trainer(&["tune", &journals, "--trials", "2", "--seeds", "1"]);
+    assert!(good && told.contains("best: trees"), "{told}");
+    let out = path(folder.path(), "card");
+    let (good, told, error) = trainer(&["evaluate", &journals, "--no-ablations", "--out", &out]);
+    assert!(good && told.contains("# Scorecard") && error.contains("scorecard.json"), "{error}");
+    let card = path(folder.path(), "card/scorecard.json");
+    let (good, told, _) = trainer(&["compare", &card, &card, "--other-row", "constant"]);
+    assert!(good && told.contains("share found +") && told.contains("resampled by recording"), "{told}");
+    let table = path(folder.path(), "verdicts.parquet");
+    let (good, told, error) = trainer(&["export", &journals, "--out", &table]);
+    assert!(good && told.contains("judged events"), "{told}{error}");
+    assert!(std::fs::metadata(&table).is_ok_and(|file| file.len() > 10_000));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |arguments: &[&str]| {
+        let (good, _, error) = trainer(arguments);
+        assert!(!good, "{arguments:?}");
+        error
+    };
+    let nothing = path(folder.path(), "nothing");
+    assert!(refused(&["evaluate", &nothing]).contains("cannot look into"));
+    std::fs::create_dir(&nothing).expect("a folder");
+    assert!(refused(&["evaluate", &nothing]).contains("holds no journals: `cargo xtask corpus journal` makes them"));
+    std::fs::write(folder.path().join("a.model"), b"STKM but no more").expect("written");
+    let model = path(folder.path(), "a.model");
+    assert!(refused(&["inspect", &model]).contains("is no model"));
+    corpus(Path::new(&nothing), "web", 3, &plan()[..1]);
+    corpus(Path::new(&nothing), "shop", 3, &plan()[..1]);
+    let out = path(folder.path(), "out.model");
+    assert!(refused(&["train", &nothing, "--out", &out]).contains("say --host with one of shop, web"));
+    assert!(refused(&["calibrate", &nothing]).contains("there are no validation days"));
+    assert!(!Path::new(&out).exists());
+    std::fs::write(folder.path().join("nothing/web/cycle-00.toml"), "split = 3").expect("written");
+    assert!(refused(&["evaluate", &nothing]).contains("are no labels"));
+}

@@ -1,0 +1,10 @@
+//! What a user of the trainer would notice. One binary, since each is linked with all of polars.
+
+mod cli;
+mod demo;
+mod evaluation;
+mod ingest;
+mod journals;
+mod memory;
+mod summaries;
+mod support;
