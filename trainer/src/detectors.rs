@@ -20,6 +20,8 @@ pub struct Seen<'a> {
     pub event: &'a Event,
     /// What the model says about it: the eight coordinates are there.
     pub verdict: &'a Verdict,
+    /// Its plain numbers.
+    pub raw: [f64; RAW],
     /// It belongs to the last part of the training days, when a baseline exists.
     pub late: bool,
 }

@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod export;
 pub mod ingest;
 pub mod journal;
+pub mod kafka;
 pub mod labels;
 pub mod report;
 pub mod stats;

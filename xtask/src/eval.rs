@@ -49,8 +49,11 @@ pub struct Programs {
 }
 
 /// Builds them as the tests do: built by themselves they would have other features, and everything would be built twice.
+/// Only the trainer itself is optimised, which pays from the third day on.
 pub fn programs(root: &Path) -> anyhow::Result<Programs> {
-    must(cargo(root).args(["test", "-q", "--workspace", "--no-run", "--test", "all", "--test", "path"]))?;
+    let faster = "profile.dev.package.stockade-trainer.opt-level=2";
+    let tests = ["--workspace", "--no-run", "--test", "all", "--test", "path"];
+    must(cargo(root).args(["test", "-q", "--config", faster]).args(tests))?;
     let folder = run::target(root)?.join("debug");
     Ok(Programs { agent: folder.join("stockade"), trainer: folder.join("stockade-trainer") })
 }

@@ -33,7 +33,7 @@ const SAFE: &[&str] = &["model/src/lib.rs", "trainer/src/lib.rs", "trainer/src/m
 
 /// A name, and the only paths under which it may be used.
 const NAMES: &[(&str, &[&str])] = &[
-    ("rdkafka::", &["collector/src/sinks/kafka"]),
+    ("rdkafka::", &["collector/src/sinks/kafka", "trainer/src/kafka.rs"]),
     ("aya::", &["collector/src/loader/", "collector/src/enforce/", "collector/src/ring.rs", "collector-common/src/"]),
 ];
 
@@ -99,7 +99,7 @@ fn source_faults(path: &str, text: &str) -> Vec<String> {
     for (name, places) in NAMES {
         let used = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(name));
         if used
-            && path.starts_with("collector")
+            && ["collector", "trainer"].iter().any(|crate_| path.starts_with(crate_))
             && path.contains("/src/")
             && !places.iter().any(|place| path.starts_with(place))
         {
@@ -156,6 +156,8 @@ mod tests {
         assert!(source_faults("collector/src/policy/mod.rs", "// aya::Ebpf is not used here").is_empty());
         assert_eq!(source_faults("collector/src/policy/mod.rs", "use aya::Ebpf;").len(), 1);
         assert_eq!(source_faults("collector/src/score.rs", "use rdkafka::config;").len(), 1);
+        assert_eq!(source_faults("trainer/src/ingest.rs", "use rdkafka::config;").len(), 1);
+        assert!(source_faults("trainer/src/kafka.rs", "use rdkafka::config;").is_empty());
     }
 
     #[test]

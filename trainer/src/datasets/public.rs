@@ -118,9 +118,11 @@ pub fn evaluate_set(name: &str, loaded: &Loaded, seeds: usize) -> anyhow::Result
 }
 
 type Scored = Vec<(f64, bool)>;
+/// A method's name, and how it scores a trace.
+type Method<'a> = (&'a str, &'a dyn Fn(&[u16]) -> f64);
 
 fn shuffled(rows: usize, seed: u64) -> Vec<usize> {
-    let mut random = Random::new(seed ^ 0x6f72_6465_72);
+    let mut random = Random::new(seed ^ 0x006f_7264_6572);
     let mut order: Vec<usize> = (0..rows).collect();
     for at in (1..rows).rev() {
         order.swap(at, random.below(at + 1));
@@ -186,9 +188,9 @@ fn on_traces(set: &str, traces: &[Trace]) -> Vec<PublicResult> {
         strange as f64 / calls.len().saturating_sub(2).max(1) as f64
     };
     let judged: Vec<&Trace> = traces.iter().filter(|trace| trace.origin != Origin::Training).collect();
-    let methods: [(&str, &dyn Fn(&[u16]) -> f64); 2] =
+    let methods: [Method; 2] =
         [("our sequence coordinate, mean over windows", &surprise), ("STIDE, n = 3, share of trigrams", &stide)];
-    let result = |(method, score): (&str, &dyn Fn(&[u16]) -> f64)| {
+    let result = |(method, score): Method| {
         let of = |trace: &&Trace| (score(&trace.calls), matches!(trace.origin, Origin::Attack(_)));
         let scored: Scored = judged.iter().map(of).collect();
         PublicResult { at_false_share: Some(at_false_shares(&scored)), ..summarised(set, method, &[scored]) }
@@ -236,7 +238,7 @@ mod tests {
     /// A cloud, and a few points far from it.
     fn table(seed: u64) -> Table {
         let mut random = Random::new(seed);
-        let labels: Vec<bool> = (0..2_000).map(|n| n % 50 == 7).collect();
+        let labels: Vec<bool> = (0..2_000).map(|n: i32| n % 50 == 7).collect();
         let rows = labels.iter().flat_map(|outlier| {
             let shift = if *outlier { 4.0 } else { 0.0 };
             (0..5).map(|_| (0..4).map(|_| random.unit()).sum::<f64>() + shift).collect::<Vec<_>>()
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn strange_orders_are_found_in_traces() {
         let usual = |n: u16| Trace {
-            origin: if n % 2 == 0 { Origin::Training } else { Origin::Validation },
+            origin: if n.is_multiple_of(2) { Origin::Training } else { Origin::Validation },
             calls: [3, 4, 5, 6].into_iter().cycle().skip(usize::from(n) % 4).take(200).collect(),
         };
         let attack = Trace { origin: Origin::Attack("x".into()), calls: [3, 5, 4, 6].repeat(40) };

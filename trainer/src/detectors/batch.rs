@@ -1,16 +1,18 @@
 //! Detectors that are fitted once and then frozen: the batch isolation forest as scikit-learn has it (100 trees, ψ = 256,
-//! uniform cuts; the trees are our own, through linfa's `Fit` and `Predict`), and linfa's PCA and k-means.
+//! uniform cuts; the trees are our own, through linfa's `Fit`), linfa's k-means, and principal components by linfa's symmetric
+//! eigensolver. (`linfa-reduction`'s PCA draws its start by lot and panics on our rows, of which most numbers are zero: its
+//! iteration meets NaN.)
 
-use anyhow::Context;
-use linfa::traits::{Fit, Predict};
+use anyhow::{Context, bail};
+use linfa::traits::Fit;
 use linfa::{Dataset, ParamGuard};
 use linfa_clustering::KMeans;
-use linfa_reduction::Pca;
+use linfa_linalg::eigh::EighInto;
 use model::features::COORDINATES;
 use model::forest::{Forest, ForestParams};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 
-use super::features::{RAW, raw};
+use super::features::RAW;
 use super::robust::Sample;
 use super::{Detector, Seen};
 
@@ -25,7 +27,7 @@ const LEAST_ROWS: usize = 32;
 enum Fitted {
     Nothing,
     Forest(Forest),
-    Pca(Box<Pca<f64>>),
+    Pca(Components),
     Means(Array2<f64>),
 }
 
@@ -81,7 +83,7 @@ impl Batch {
     fn point(&self, seen: &Seen) -> Vec<f64> {
         match self.rows {
             Rows::Coordinates(_) => seen.verdict.vector.bits.to_vec(),
-            Rows::Raw(_) => raw(seen.event).to_vec(),
+            Rows::Raw(_) => seen.raw.to_vec(),
         }
     }
 }
@@ -96,7 +98,7 @@ impl Detector for Batch {
             // Early vectors are all surprise: a batch detector is given those of a baseline that exists.
             Rows::Coordinates(sample) if seen.late => sample.offer(seen.verdict.vector.bits),
             Rows::Coordinates(_) => (),
-            Rows::Raw(sample) => sample.offer(raw(seen.event)),
+            Rows::Raw(sample) => sample.offer(seen.raw),
         }
     }
 
@@ -111,9 +113,9 @@ impl Detector for Batch {
         let dataset = Dataset::from(rows);
         self.fitted = match self.kind {
             Kind::Forest => Fitted::Forest(ForestParams::new(TREES, SAMPLE, self.seed).check_ref()?.fit(&dataset)?),
-            Kind::Pca => Fitted::Pca(Box::new(
-                Pca::params(COMPONENTS).fit(&dataset).context("the principal components cannot be found")?,
-            )),
+            Kind::Pca => {
+                Fitted::Pca(Components::of(dataset.records()).context("the principal components cannot be found")?)
+            }
             Kind::Means => {
                 let means = KMeans::params(CLUSTERS).max_n_iterations(100).fit(&dataset);
                 Fitted::Means(means.context("the means cannot be found")?.centroids().clone())
@@ -127,7 +129,7 @@ impl Detector for Batch {
         match &self.fitted {
             Fitted::Nothing => 0.0,
             Fitted::Forest(forest) => -forest.depth(&point),
-            Fitted::Pca(pca) => residual(pca, point),
+            Fitted::Pca(components) => components.residual(ArrayView1::from(&point)),
             Fitted::Means(means) => {
                 let to = |mean: ndarray::ArrayView1<f64>| mean.iter().zip(&point).map(|(m, x)| (m - x).powi(2)).sum();
                 means.rows().into_iter().map(to).fold(f64::INFINITY, f64::min).sqrt()
@@ -140,10 +142,31 @@ fn array<const N: usize>(rows: &[[f64; N]]) -> anyhow::Result<Array2<f64>> {
     Ok(Array2::from_shape_vec((rows.len(), N), rows.iter().flatten().copied().collect())?)
 }
 
-fn residual(pca: &Pca<f64>, point: Vec<f64>) -> f64 {
-    let Ok(row) = Array2::from_shape_vec((1, point.len()), point) else { return 0.0 };
-    let projected: Array2<f64> = pca.predict(&row);
-    let back: Array2<f64> = pca.inverse_transform(projected);
-    let left: Array1<f64> = (&row - &back).iter().copied().collect();
-    left.dot(&left).sqrt()
+/// The plane in which rows vary most.
+struct Components {
+    centre: Array1<f64>,
+    axes: Array2<f64>,
+}
+
+impl Components {
+    fn of(rows: &Array2<f64>) -> anyhow::Result<Self> {
+        let centre = rows.mean_axis(Axis(0)).context("there are no rows")?;
+        let moved = rows - &centre;
+        let covariance = moved.t().dot(&moved) / rows.nrows() as f64;
+        let (sizes, axes) = covariance.eigh_into()?;
+        if !sizes.iter().chain(&axes).all(|number| number.is_finite()) {
+            bail!("the eigensolver met no numbers");
+        }
+        let mut order: Vec<usize> = (0..sizes.len()).collect();
+        order.sort_by(|a, b| sizes[*b].total_cmp(&sizes[*a]));
+        order.truncate(COMPONENTS);
+        Ok(Self { centre, axes: axes.select(Axis(1), &order) })
+    }
+
+    /// How far a point lies from it.
+    fn residual(&self, point: ArrayView1<f64>) -> f64 {
+        let moved = &point - &self.centre;
+        let left = &moved - &self.axes.dot(&self.axes.t().dot(&moved));
+        left.dot(&left).sqrt()
+    }
 }

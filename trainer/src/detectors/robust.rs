@@ -2,7 +2,7 @@
 
 use model::random::Random;
 
-use super::features::{RAW, raw};
+use super::features::RAW;
 use super::{Detector, Seen};
 use crate::stats::quantile;
 
@@ -53,7 +53,7 @@ impl Detector for RobustZ {
     }
 
     fn learn(&mut self, seen: &Seen) {
-        self.sample.offer(raw(seen.event));
+        self.sample.offer(seen.raw);
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
@@ -71,7 +71,7 @@ impl Detector for RobustZ {
     }
 
     fn score(&mut self, seen: &Seen) -> f64 {
-        let z = raw(seen.event).into_iter().zip(self.centre).map(|(value, (middle, spread))| (value - middle) / spread);
+        let z = seen.raw.into_iter().zip(self.centre).map(|(value, (middle, spread))| (value - middle) / spread);
         z.map(f64::abs).fold(0.0, f64::max)
     }
 }

@@ -38,7 +38,7 @@ pub struct Random(model::random::Random);
 impl Random {
     /// By seed.
     pub fn new(seed: u64) -> Self {
-        Self(model::random::Random::new(seed ^ 0x72_616e_646f_6d))
+        Self(model::random::Random::new(seed ^ 0x7261_6e64_6f6d))
     }
 }
 

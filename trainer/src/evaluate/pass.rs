@@ -10,7 +10,7 @@ use super::belongs::{Labels, Part};
 use super::policy::{self, Policy};
 use super::track::{DayNumber, Rise, SpanNumber, Track, Unit};
 use crate::corpus::Day;
-use crate::detectors::{self, Detector, Seen};
+use crate::detectors::{self, Detector, Seen, raw};
 use crate::labels::Split;
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -170,7 +170,10 @@ impl Run {
         if let Some(count) = self.passed.new_facts.get_mut(hour as usize) {
             *count += new;
         }
-        let seen = Seen { event, verdict: &verdict, late };
+        if self.rivals.is_empty() {
+            return;
+        }
+        let seen = Seen { event, verdict: &verdict, raw: raw(event), late };
         self.rivals.iter_mut().for_each(|rival| rival.learn(&seen));
     }
 
@@ -190,8 +193,7 @@ impl Run {
         let Some(verdict) = step.verdict else { return };
         self.passed.events += 1;
         let ours = self.our_scores(event, &verdict, step.standing);
-        let seen = Seen { event, verdict: &verdict, late: true };
-        let rivals: Vec<f64> = self.rivals.iter_mut().map(|rival| rival.score(&seen)).collect();
+        let rivals = self.ask_rivals(event, &verdict);
         let part = labels.part(event);
         self.note_minute(event, day, verdict.episode.score, matches!(part, Part::Attack(_)));
         let tracks = self.passed.own.iter_mut().zip(ours).chain(self.passed.rivals.iter_mut().zip(rivals));
@@ -217,6 +219,14 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn ask_rivals(&mut self, event: &Event, verdict: &Verdict) -> Vec<f64> {
+        if self.rivals.is_empty() {
+            return Vec::new();
+        }
+        let seen = Seen { event, verdict, raw: raw(event), late: true };
+        self.rivals.iter_mut().map(|rival| rival.score(&seen)).collect()
     }
 
     /// Full, facts, novelty, denied. An episode that stays high without new evidence is not told again.

@@ -60,7 +60,7 @@ fn cells(column: &Column, series: &Series) -> PolarsResult<Vec<Cell>> {
         Type::U64 => series.u64()?.iter().map(number).collect(),
         Type::Flag => series.bool()?.iter().map(|value| value.map_or(Cell::Null, Cell::Flag)).collect(),
         Type::Text => texts(series)?,
-        Type::Numbers(_) => lists(series.list()?, |inner| Ok(numbers(inner)?), Cell::Numbers)?,
+        Type::Numbers(_) => lists(series.list()?, numbers, Cell::Numbers)?,
         Type::Texts => lists(series.list()?, strings, Cell::Texts)?,
     })
 }

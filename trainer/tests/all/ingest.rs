@@ -3,14 +3,17 @@
 use std::path::Path;
 
 use model::journal::{Meta, Row};
-use stockade_trainer::ingest::ingest;
+use stockade_trainer::ingest::{ingest, ingest_topics};
 use stockade_trainer::journal::{Journal, Writer};
+use stockade_trainer::kafka::Topics;
 
 use crate::support::{day, shop::World};
 
 fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().display().to_string())
+        .collect();
     names.sort();
     names
 }
@@ -70,4 +73,49 @@ fn files_that_hold_nothing_leave_nothing() {
     assert!(refused("d.parquet", b"PAR1").contains("is not a whole Parquet file"));
     assert!(refused("e.txt", b"").contains("neither a journal (.parquet) nor events (.jsonl)"));
     assert!(!out.exists() || files(&out).is_empty(), "{:?}", files(&out));
+}
+
+#[test]
+fn topics_become_one_journal_a_host_in_event_time() {
+    use rdkafka::config::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let cluster = MockCluster::new(1).expect("a broker in this process");
+    cluster.create_topic("stockade.windows.v1", 3, 1).expect("a topic");
+    cluster.create_topic("stockade.flows.v1", 1, 1).expect("a topic");
+    let brokers = cluster.bootstrap_servers();
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a producer");
+    let (events, _) = day(&mut World::new(1), &[]);
+    let send = |topic: &str, partition: i32, value: &str| {
+        let record = BaseRecord::<(), str>::to(topic).partition(partition).payload(value);
+        producer.send(record).expect("queued");
+    };
+    for (n, event) in events.iter().take(60).enumerate() {
+        let topic =
+            if matches!(event.body, model::Body::Flow(_)) { "stockade.flows.v1" } else { "stockade.windows.v1" };
+        let wrapped = serde_json::json!({"schema": topic, "host": "web/../1", "event": event});
+        send(topic, if topic.contains("flows") { 0 } else { (n % 3) as i32 }, &wrapped.to_string());
+    }
+    send("stockade.flows.v1", 0, "no event");
+    producer.flush(std::time::Duration::from_secs(10)).expect("sent");
+    let folder = tempfile::tempdir().unwrap();
+    let topics = |names: &[&str], from| Topics {
+        brokers: brokers.clone(),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        from,
+        settings: Vec::new(),
+    };
+    let both = ["stockade.windows.v1", "stockade.flows.v1"];
+    let done = ingest_topics(&topics(&both, 0), folder.path()).unwrap();
+    assert_eq!((done.len(), done[0].rows, done[0].rejected), (1, 60, 1));
+    assert!(done[0].journal.ends_with("web____1.parquet"), "a host's name chooses no folder: {:?}", done[0].journal);
+    let read: Vec<model::Event> =
+        Journal::open(&done[0].journal).unwrap().events().map(|event| event.unwrap()).collect();
+    assert!(read.is_sorted_by_key(|event| event.at.boot_ns));
+    let rejects = std::fs::read_to_string(folder.path().join("kafka.rejects.jsonl")).unwrap();
+    assert!(rejects.contains("stockade.flows.v1/0/"), "{rejects}");
+    let later = ingest_topics(&topics(&both[..1], 2), folder.path()).unwrap();
+    assert!(later[0].rows < 60, "from the third message of each partition on");
+    let refused = ingest_topics(&topics(&["no.such.topic"], 0), folder.path()).unwrap_err();
+    assert!(format!("{refused:#}").contains("no.such.topic"), "{refused:#}");
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod demo;
 mod evaluation;
+mod golden;
 mod ingest;
 mod journals;
 mod memory;
