@@ -2,6 +2,7 @@
 
 mod bench;
 mod bpf;
+mod corpus;
 mod fuzz;
 mod kafka;
 mod run;
@@ -41,6 +42,9 @@ enum Chore {
     /// A real broker on this machine.
     #[command(subcommand)]
     Kafka(kafka::KafkaCommand),
+    /// Record the corpus, or make journals of it.
+    #[command(subcommand)]
+    Corpus(corpus::Command),
     /// Every parser of outside bytes under a fuzzer.
     Fuzz(fuzz::Options),
     /// Measure.
@@ -66,6 +70,7 @@ fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
         Chore::Vm(options) => vm::vm(root, &options),
         Chore::Tidy => tidy::tidy(root),
         Chore::Kafka(command) => kafka::run(command),
+        Chore::Corpus(command) => corpus::corpus(root, &command),
         Chore::Fuzz(options) => fuzz::fuzz(root, &options),
         Chore::Bench(options) => bench::bench(root, &options),
     }

@@ -1,15 +1,17 @@
 //! `stockade record`: kernel records to a file.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
 
 use super::decisions::seconds;
-use super::{Common, Exit};
+use super::{Common, Exit, Output, table};
 use crate::agent::{inbox, options_of};
 use crate::decode::{Record, decode};
 use crate::enrich::Enricher;
@@ -28,6 +30,31 @@ pub struct Options {
     /// For how long: `90s`, `10m`, `4h`.
     #[arg(long = "for", value_name = "TIME", value_parser = seconds, default_value = "60s")]
     seconds: u64,
+    /// How many seconds of event time pass in a second: a scripted day in minutes.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = pace)]
+    faster: f64,
+    /// Event time at the beginning (RFC 3339) [default: now].
+    #[arg(long, value_name = "TIME")]
+    beginning: Option<jiff::Timestamp>,
+}
+
+impl Options {
+    /// The clock of the recording's events.
+    fn clock(&self) -> anyhow::Result<Clock> {
+        let now = Clock::now();
+        let unix_ns = match self.beginning {
+            Some(beginning) => {
+                u64::try_from(beginning.as_nanosecond()).context("--beginning is before 1970 or after 2554")?
+            }
+            None => now.unix_ns,
+        };
+        Ok(Clock { unix_ns, factor: self.faster, ..now })
+    }
+}
+
+fn pace(text: &str) -> Result<f64, String> {
+    let pace: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (1.0..=1e6).contains(&pace) { Ok(pace) } else { Err("1 to 1000000".to_owned()) }
 }
 
 type Records = inbox::Inbox<Vec<u8>, ()>;
@@ -50,12 +77,17 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     // Nothing of a recording outlives it.
     let mut kernel = Kernel::load(&KernelOptions { bpffs: None, ..options_of(&config) })?;
     let (ctrl, bulk) = kernel.take_rings()?;
-    let clock = Clock::now();
+    let clock = options.clock()?;
     let mut recorder = Recorder::new(BufWriter::new(file), &Info::of_this_host(clock))?;
     recorder.note(&Note::Seed(config.model.seed))?;
     let mut enricher = Enricher::new(clock, Noting::new(Live::new()));
     let mut ledger = Ledger::default();
+    let watched = config.scope.cgroup.as_deref().map(cgroups_below);
     for exec in enricher.surroundings_mut().inner_mut().take_in() {
+        // What runs outside the scope is nobody's business, least of all that of who is given the file.
+        if watched.as_ref().is_some_and(|watched| !watched.contains(&exec.cgroup)) {
+            continue;
+        }
         let record = Record::Exec(Box::new(exec));
         enricher.enrich(&record);
         for note in enricher.drain_notes() {
@@ -65,6 +97,9 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     }
     let records = std::sync::Arc::new(Records::default());
     let rings = Rings::start(ctrl, bulk, IntoInbox(records.clone()))?;
+    if common.output != Output::Table {
+        table::json(Output::Jsonl, &serde_json::json!({ "clock": clock }))?;
+    }
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let mut rings = Some(rings);
     loop {
@@ -92,8 +127,25 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
             _ => (),
         }
     }
-    println!("{} records, {} bytes in {}", recorder.records(), recorder.bytes(), options.file.display());
+    let (written, bytes) = (recorder.records(), recorder.bytes());
     recorder.finish()?;
-    println!("{}", ledger.reconcile(&kernel.stats()?));
+    let ledger = ledger.reconcile(&kernel.stats()?);
+    if common.output == Output::Table {
+        println!("{written} records, {bytes} bytes in {}\n{ledger}", options.file.display());
+    } else {
+        let closes = ledger.closes();
+        let whole = serde_json::json!({ "records": written, "bytes": bytes, "closes": closes, "ledger": ledger });
+        table::json(Output::Jsonl, &whole)?;
+    }
     Ok(Exit::Fine)
+}
+
+/// Ids of a cgroup and of all below it: the inodes of their directories.
+fn cgroups_below(directory: &Path) -> HashSet<u64> {
+    let mut ids: HashSet<u64> = std::fs::metadata(directory).map(|about| about.ino()).into_iter().collect();
+    let below = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        ids.extend(cgroups_below(&entry.path()));
+    }
+    ids
 }
