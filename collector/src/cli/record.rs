@@ -1,10 +1,8 @@
 //! `stockade record`: kernel records to a file.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,7 +10,7 @@ use clap::Args;
 
 use super::decisions::seconds;
 use super::{Common, Exit, Output, table};
-use crate::agent::{inbox, options_of};
+use crate::agent::{inbox, options_of, take_in};
 use crate::decode::{Record, decode};
 use crate::enrich::Enricher;
 use crate::enrich::clock::Clock;
@@ -57,6 +55,9 @@ fn pace(text: &str) -> Result<f64, String> {
     if (1.0..=1e6).contains(&pace) { Ok(pace) } else { Err("1 to 1000000".to_owned()) }
 }
 
+/// As in a running agent: threads that have gone idle show what they did.
+const IDLE_EVERY: Duration = Duration::from_secs(2);
+
 type Records = inbox::Inbox<Vec<u8>, ()>;
 
 struct IntoInbox(std::sync::Arc<Records>);
@@ -75,15 +76,18 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     let config = common.config()?;
     let file = File::create(&options.file).with_context(|| format!("cannot make {}", options.file.display()))?;
     // Nothing of a recording outlives it.
+    let clock = options.clock()?;
     let mut kernel = Kernel::load(&KernelOptions { bpffs: None, ..options_of(&config) })?;
     let (ctrl, bulk) = kernel.take_rings()?;
-    let clock = options.clock()?;
     let mut recorder = Recorder::new(BufWriter::new(file), &Info::of_this_host(clock))?;
     recorder.note(&Note::Seed(config.model.seed))?;
     let mut enricher = Enricher::new(clock, Noting::new(Live::new()));
     let mut ledger = Ledger::default();
-    let watched = config.scope.cgroup.as_deref().map(cgroups_below);
-    for exec in enricher.surroundings_mut().inner_mut().take_in() {
+    let watched = config.scope.cgroup.as_deref().map(take_in::ids_below);
+    let old = enricher.surroundings_mut().inner_mut().take_in();
+    take_in::stamp(&mut kernel, &old);
+    kernel.sweep_sockets()?;
+    for exec in old {
         // What runs outside the scope is nobody's business, least of all that of who is given the file.
         if watched.as_ref().is_some_and(|watched| !watched.contains(&exec.cgroup)) {
             continue;
@@ -102,10 +106,16 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     }
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let mut rings = Some(rings);
+    let mut looked = Instant::now();
     loop {
+        if looked.elapsed() >= IDLE_EVERY && rings.is_some() {
+            looked = Instant::now();
+            kernel.sweep_tasks()?;
+        }
         if Instant::now() >= end
             && let Some(rings) = rings.take()
         {
+            kernel.sweep_tasks()?;
             rings.finish();
             records.close();
         }
@@ -138,14 +148,4 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
         table::json(Output::Jsonl, &whole)?;
     }
     Ok(Exit::Fine)
-}
-
-/// Ids of a cgroup and of all below it: the inodes of their directories.
-fn cgroups_below(directory: &Path) -> HashSet<u64> {
-    let mut ids: HashSet<u64> = std::fs::metadata(directory).map(|about| about.ino()).into_iter().collect();
-    let below = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        ids.extend(cgroups_below(&entry.path()));
-    }
-    ids
 }

@@ -167,10 +167,16 @@ impl<S: Surroundings> Enricher<S> {
                 pre_existing: false,
                 ..(*creator).clone()
             };
+            // It runs what its creator runs. The kernel may have been told that by us, who read it from /proc: on overlayfs
+            // stat(2) names another device than the inode's, and windows would seem to come from a program never started.
+            let (id, from_proc) = match self.table.now(creator.cookie) {
+                Some(image) if image.id.ino == fork.exe.ino => (image.id, image.from_proc),
+                _ => (fork.exe, false),
+            };
             let image = Image {
                 since_ns: fork.header.boot_ns,
-                id: fork.exe,
-                from_proc: false,
+                id,
+                from_proc,
                 looked_up_ns: 0,
                 process: Arc::new(child),
             };

@@ -24,7 +24,7 @@ static void *work(void *argument) {
         char locked[300];
         snprintf(locked, sizeof locked, "%s.locked", names[at]);
         rename(names[at], locked);
-        usleep(60000);
+        usleep(300000);
     }
     return NULL;
 }

@@ -24,5 +24,4 @@ int main(void) {
     printf("shadow %d\n", open("/proc/1/root/etc/shadow", O_RDONLY));
     printf("core_pattern %d\n", open("/proc/sys/kernel/core_pattern", O_WRONLY));
     printf("chroot %d\n", chroot("/proc/1/root"));
-    sleep(1);
 }

@@ -34,6 +34,10 @@ def relay(body):
     return first.strip()
 
 
+# A visitor's requests on average.
+REQUESTS = 3.3
+
+
 class World:
     def __init__(self, site, seed, base):
         self.site, self.base, self.random = site, base, random.Random(seed)
@@ -50,27 +54,52 @@ class World:
         hump = lambda at, width: math.exp(-((hour - at) / width) ** 2)
         return self.base * self.factor * (0.12 + 0.75 * hump(11, 3.0) + 1.0 * hump(19, 2.5))
 
-    async def request(self, source, method, path, body=b"", kind="application/json", port=80):
-        head = f"{method} {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\nUser-Agent: Mozilla/5.0\r\n"
+    async def connect(self, source, port):
+        return await asyncio.wait_for(asyncio.open_connection(
+            self.site, port, local_addr=(source, 0), ssl=self.tls if port == 443 else None), 5)
+
+    async def exchange(self, stream, method, path, body=b"", kind="application/json"):
+        """One request and its whole answer, on a connection that stays open."""
+        reader, writer = stream
+        head = f"{method} {path} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: Mozilla/5.0\r\n"
         head += f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).lower()
+        if b"transfer-encoding: chunked" in answer:
+            while await asyncio.wait_for(reader.readuntil(b"\r\n"), 10) != b"0\r\n":
+                pass
+            await reader.readuntil(b"\r\n")
+        else:
+            length = next((int(line.split(b":")[1]) for line in answer.split(b"\r\n") if line.startswith(b"content-length")), 0)
+            await asyncio.wait_for(reader.readexactly(length), 10)
+        good = answer.startswith(b"http/1.1 2")
+        self.served += good
+        self.failed += not good
+
+    async def session(self, source, port, requests, thinking):
+        """Requests of one visitor on one connection."""
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(
-                self.site, port, local_addr=(source, 0), ssl=self.tls if port == 443 else None), 5)
-            writer.write(head.encode() + body)
-            answer = await asyncio.wait_for(reader.read(1 << 20), 10)
-            writer.close()
-            self.served += answer.startswith(b"HTTP/1.1 2")
-            self.failed += not answer.startswith(b"HTTP/1.1 2")
-        except (OSError, asyncio.TimeoutError):
+            stream = await self.connect(source, port)
+            for number, request in enumerate(requests):
+                if number:
+                    await asyncio.sleep(thinking())
+                await self.exchange(stream, *request)
+            stream[1].close()
+        except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             self.failed += 1
 
     def visit(self):
+        """A visitor: one to seven requests, a little time between them."""
         r = self.random
-        source = f"192.0.2.{r.randrange(2, 22)}"
+        requests = [self.one() for _ in range(r.choices(range(1, 8), [30, 15, 15, 15, 10, 8, 7])[0])]
         port = 443 if r.random() < 0.12 else 80
+        return self.session(f"192.0.2.{r.randrange(2, 22)}", port, requests, lambda: r.uniform(0.05, 1.0))
+
+    def one(self):
+        r = self.random
         kind = r.choices(["page", "static", "product", "search", "order", "quote", "supplier", "preview", "upload", "missing"],
                          [34, 30, 12, 6, 7, 4, 1.2, 1.5, 1.2, 1])[0]
-        get = lambda path: self.request(source, "GET", path, port=port)
+        get = lambda path: ("GET", path)
         match kind:
             case "page": return get(f"/?p={int(r.paretovariate(0.6)) % 2000}&theme={r.choice(['plain', 'dark'])}")
             case "static": return get(f"/static/page-{r.randrange(1, 41)}.txt")
@@ -81,21 +110,23 @@ class World:
             case "missing": return get(f"/wp-login-{r.randrange(9)}.php")
             case "order":
                 body = json.dumps({"product": r.randrange(1, 2000), "amount": r.randrange(1, 5)}).encode()
-                return self.request(source, "POST", "/api/order", body, port=port)
+                return "POST", "/api/order", body
             case "preview":
-                return self.request(source, "POST", "/api/preview", b"Dear {{ 'customer' }}, your order is ready.", port=port)
+                return "POST", "/api/preview", b"Dear {{ 'customer' }}, your order is ready."
             case "upload":
                 mark = "----picture"
                 body = (f'--{mark}\r\nContent-Disposition: form-data; name="picture"; filename="p{r.randrange(60)}.jpg"\r\n'
                         f"Content-Type: image/jpeg\r\n\r\n").encode() + r.randbytes(r.randrange(2000, 20000)) + f"\r\n--{mark}--\r\n".encode()
-                return self.request(source, "POST", "/upload.php", body, f"multipart/form-data; boundary={mark}", port)
+                return "POST", "/upload.php", body, f"multipart/form-data; boundary={mark}"
 
     async def customers(self):
         pending = set()
         while True:
             rate = self.rate()
-            await asyncio.sleep(min(self.random.expovariate(rate), 1.0) if rate > 0.01 else 0.2)
-            if rate > 0.01 and len(pending) < 60:
+            wait = self.random.expovariate(rate / REQUESTS) if rate > 0.01 else 1.0
+            # Waiting has no memory, so a long wait may be drawn anew when the rate has changed.
+            await asyncio.sleep(min(wait, 0.5))
+            if wait <= 0.5 and len(pending) < 60:
                 task = asyncio.create_task(self.visit())
                 pending.add(task)
                 task.add_done_callback(pending.discard)
@@ -104,10 +135,10 @@ class World:
         while True:
             await asyncio.sleep(2.0)
             if self.day is not None:
-                await self.request("192.0.2.200", "GET", "/api/healthz")
+                await self.session("192.0.2.200", 80, [("GET", "/api/healthz")], float)
             if self.monitor:
-                for path in ("/", "/orders/status", "/api/healthz", "/static/page-1.txt"):
-                    await self.request("192.0.2.201", "GET", path)
+                paths = ("/", "/orders/status", "/api/healthz", "/static/page-1.txt")
+                await self.session("192.0.2.201", 80, [("GET", path) for path in paths], lambda: 0.02)
 
     async def upstream(self, reader, writer):
         try:
@@ -141,7 +172,8 @@ class World:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         while line := (await lines.readline()).decode().split():
             match line:
-                case ["day", boot, seconds]: self.day, self.seconds = int(boot), float(seconds)
+                case ["day", boot, seconds]:
+                    self.day, self.seconds, self.served, self.failed = int(boot), float(seconds), 0, 0
                 case ["seed", seed]: self.random.seed(int(seed))
                 case ["rate", factor]: self.factor = float(factor)
                 case ["monitor", word]: self.monitor = word == "on"

@@ -48,7 +48,7 @@ static void enter_cgroup(const char *relative) {
     close(fd);
 }
 
-static void mount_root(const char *overlay) {
+static void mount_root(const char *overlay, const char *cgroups) {
     char root[512], options[2048], path[600];
     join_path(root, sizeof root, overlay, "root");
     snprintf(options, sizeof options, "lowerdir=/,upperdir=%s/upper,workdir=%s/work", overlay, overlay);
@@ -58,14 +58,13 @@ static void mount_root(const char *overlay) {
     if (mount("/dev", path, NULL, MS_BIND | MS_REC, NULL)) die("bind /dev");
     join_path(path, sizeof path, root, "proc");
     if (mount("proc", path, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL)) die("mount /proc");
+    join_path(path, sizeof path, root, "sys");
+    if (mount("sysfs", path, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL)) die("mount /sys");
     join_path(path, sizeof path, root, "sys/fs/cgroup");
-    char cgroups[64];
-    snprintf(cgroups, sizeof cgroups, "/proc/self/fd/%d", CGROUPS);
-    if (mkdir(path, 0755) && errno != EEXIST) die("make /sys/fs/cgroup");
     if (mount(cgroups, path, NULL, MS_BIND, NULL)) die("bind the cgroups");
-    for (const char *const *name = (const char *const[]){"tmp", "run", NULL}; *name; name++) {
+    for (const char *const *name = (const char *const[]){"tmp", "run", "dev/shm", NULL}; *name; name++) {
         join_path(path, sizeof path, root, *name);
-        if (mount("tmpfs", path, "tmpfs", 0, **name == 't' ? "mode=1777" : "mode=755")) die("mount a tmpfs");
+        if (mount("tmpfs", path, "tmpfs", 0, **name == 'r' ? "mode=755" : "mode=1777")) die("mount a tmpfs");
     }
     if (chdir(root) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/")) die("enter the root");
 }
@@ -87,7 +86,7 @@ static void become_host(char **argv) {
         exit(WEXITSTATUS(status));
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    mount_root(argv[4]);
+    mount_root(argv[4], argv[3]);
     if (sethostname(argv[1], strlen(argv[1]))) die("set the host's name");
     enter_cgroup("init.scope");
     execl(MANAGER, MANAGER, "--system", NULL);

@@ -21,6 +21,8 @@ rm -rf /srv/* /var/lib/postgresql/15/main && mkdir -p /srv/api/releases /srv/bui
 cp -r "$from/srv/www" /srv/www && mkdir -p /srv/www/uploads /srv/www/static
 for number in $(seq 40); do head -c $((2000 + number * 211)) "$from/srv/api/app.py" > /srv/www/static/page-$number.txt; done
 for number in $(seq 120); do head -c 3000 "$from/stage/init.c" > /srv/www/uploads/picture-$number.jpg; done
+# Everybody may write there, as so often.
+chmod 1777 /srv/www/uploads
 chown -R www-data: /srv/www/uploads /var/lib/php/sessions
 cp -r "$from/srv/api" /srv/api/releases/1 && ln -sfn releases/1 /srv/api/current
 cp -r "$from/srv/orders" /srv/orders
@@ -34,10 +36,10 @@ cp "$from/srv/etc/pam-sshd" /etc/pam.d/sshd
 cp "$from/srv/etc/logrotate.conf" /etc/logrotate-shop.conf
 rm -f /etc/cron.d/* /etc/cron.*/* && cp "$from/srv/etc/crontab" /etc/crontab && chmod 600 /etc/crontab
 for job in "$from"/jobs/*; do install -m 755 "$job" /usr/local/bin/; done
+# One script of root's may be written by the web user: that is found on real hosts, and one attack uses it.
+chown www-data: /usr/local/bin/shop-stats
 chown root: /etc/logrotate-shop.conf /etc/crontab && chmod 644 /etc/logrotate-shop.conf
-ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key <<y || true
-y
-y
+rm -f /etc/ssh/ssh_host_* && ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj "/CN=shop.example" \
     -keyout /etc/shop/tls/site.key -out /etc/shop/tls/site.crt 2> /dev/null
 mkdir -p /var/lib/redis && chown -R redis: /var/lib/redis /etc/redis

@@ -109,7 +109,7 @@ pub const ATTACKS: [Attack; 35] = [
         Cleanup::Preload,
     ),
     leaving(
-        attack("cron-script-hijack", Test, Visible, CRON, Some("curl -s -m 3 --data-binary"), CALLED),
+        attack("cron-script-hijack", Test, Visible, CRON, Some("\"curl -s -m 3"), CALLED),
         Cleanup::CronScript,
     ),
     attack("namespace-escape", Test, Visible, API, Some(INJECTED), "a mount in a namespace of its own"),

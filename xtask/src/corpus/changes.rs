@@ -160,8 +160,8 @@ pub fn clean_up(day: &Day<'_>, attack: &super::attacks::Attack) -> anyhow::Resul
         Pictures => day.restore_pictures(),
         Preload => day.running.restart(day.stage, API),
         CronScript => {
-            std::fs::copy(day.stage.scenarios.join("jobs/shop-stats"), day.stage.path("/usr/local/bin/shop-stats"))?;
-            Ok(())
+            let script = std::fs::read(day.stage.scenarios.join("jobs/shop-stats"))?;
+            Ok(std::fs::write(day.stage.path("/usr/local/bin/shop-stats"), script)?)
         }
         Crontab => Ok(std::fs::remove_file(day.stage.path("/var/spool/cron/crontabs/alice"))?),
         Redis => day.running.restart(day.stage, "redis-server.service"),

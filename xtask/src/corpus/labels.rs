@@ -120,9 +120,4 @@ impl Cycle {
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         fs::write(path, toml::to_string(self)?).with_context(|| format!("cannot write {}", path.display()))
     }
-
-    /// Event time at the end.
-    pub fn end_unix_ns(&self) -> u64 {
-        self.start_unix_ns + (self.seconds as f64 * self.clock_factor * 1e9) as u64
-    }
 }

@@ -11,6 +11,7 @@ mod day;
 mod init;
 mod journal;
 mod labels;
+mod list;
 mod recording;
 mod roots;
 mod schedule;
@@ -33,6 +34,8 @@ use crate::{bpf, cargo, must, run, told};
 pub enum Command {
     /// Record days of a host: needs root and the packages that datasets/README.md names.
     Record(Record),
+    /// What was recorded: one line a day.
+    List,
     /// Turn recordings into journals for the trainer: target/corpus/HOST/cycle-NN.parquet.
     Journal,
 }
@@ -62,6 +65,7 @@ fn days(text: &str) -> Result<(u32, u32), String> {
 pub fn corpus(root: &Path, command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Record(options) => record(root, options),
+        Command::List => list::list(&root.join("datasets/corpus")),
         Command::Journal => journal::journal(root),
     }
 }
@@ -89,7 +93,6 @@ fn record(root: &Path, options: &Record) -> anyhow::Result<()> {
 fn record_days(stage: &Stage, host: &Profile, stockade: &Path, folder: &Path, cycles: (u32, u32)) -> anyhow::Result<()> {
     recording::make_tools(&stage.scenarios, &stage.world_folder().join("tools"))?;
     let running = Running::default();
-    running.start_all(stage)?;
     let world = World::start(stage, host.seed, host.base)?;
     for cycle in cycles.0..=cycles.1 {
         let seed = host.seed * 1000 + u64::from(cycle);

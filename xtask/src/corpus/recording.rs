@@ -109,7 +109,7 @@ pub fn record(day_: &Day<'_>, host: &Profile, stockade: &Path, folder: &Path) ->
     let recorder = Recorder::start(day_, stockade, &plain)?;
     let (clock, began) = (recorder.clock, boot_now());
     day_.world.tell(&format!("day {began} {SECONDS}"))?;
-    let spans = Mutex::new(Vec::new());
+    let spans = Mutex::new(boot(day_, clock)?);
     std::thread::scope(|scope| {
         for act in acts.iter().filter(|act| act.at < LAST) {
             let spans = &spans;
@@ -124,6 +124,9 @@ pub fn record(day_: &Day<'_>, host: &Profile, stockade: &Path, folder: &Path) ->
         }
     });
     let (records, lost) = recorder.finish()?;
+    // It answers every line with its counts.
+    day_.world.tell("rate 1")?;
+    std::thread::sleep(Duration::from_millis(200));
     let mut spans = spans.into_inner().unwrap_or_else(PoisonError::into_inner);
     spans.sort_by_key(|span| span.start_unix_ns);
     roots::find(stockade, &plain, &mut spans)?;
@@ -150,6 +153,32 @@ pub fn record(day_: &Day<'_>, host: &Profile, stockade: &Path, folder: &Path) ->
     Ok(cycle)
 }
 
+/// On the first day of a run the host boots while it is recorded, so that every service is seen to start.
+fn boot(day: &Day<'_>, clock: Clock) -> anyhow::Result<Vec<Span>> {
+    if !day.running.is_empty() {
+        return Ok(Vec::new());
+    }
+    let start = boot_now();
+    day.running.start_all(day.stage)?;
+    Ok(vec![benign("boot", "init.scope", "every service is started", clock.at(start), clock.at(boot_now()))])
+}
+
+fn benign(name: &str, unit: &str, note: &str, start_unix_ns: u64, end_unix_ns: u64) -> Span {
+    Span {
+        kind: Kind::Benign,
+        name: name.to_owned(),
+        class: None,
+        workload: workload_of(unit),
+        start_unix_ns,
+        end_unix_ns,
+        root_pid: 0,
+        root_cookie: 0,
+        harm_unix_ns: None,
+        harm: String::new(),
+        note: note.to_owned(),
+    }
+}
+
 fn wait_until(boot_ns: u64) {
     std::thread::sleep(Duration::from_nanos(boot_ns.saturating_sub(boot_now())));
 }
@@ -167,19 +196,7 @@ fn carry_out(day: &Day<'_>, act: &Act, clock: Clock) -> anyhow::Result<Option<Sp
 fn carry_out_change(day: &Day<'_>, change: &Change, clock: Clock) -> anyhow::Result<Span> {
     let start = boot_now();
     (change.run)(day).with_context(|| change.name)?;
-    Ok(Span {
-        kind: Kind::Benign,
-        name: change.name.to_owned(),
-        class: None,
-        workload: workload_of(change.unit),
-        start_unix_ns: clock.at(start),
-        end_unix_ns: clock.at(boot_now()),
-        root_pid: 0,
-        root_cookie: 0,
-        harm_unix_ns: None,
-        harm: String::new(),
-        note: change.note.to_owned(),
-    })
+    Ok(benign(change.name, change.unit, change.note, clock.at(start), clock.at(boot_now())))
 }
 
 #[derive(Deserialize)]

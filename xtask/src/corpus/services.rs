@@ -55,6 +55,11 @@ pub const NGINX: &str = "nginx.service";
 pub struct Running(Mutex<BTreeMap<&'static str, Job>>);
 
 impl Running {
+    /// Whether any was started.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Starts every service.
     pub fn start_all(&self, stage: &Stage) -> anyhow::Result<()> {
         SERVICES.iter().try_for_each(|service| self.start(stage, service.unit, ""))

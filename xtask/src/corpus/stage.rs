@@ -53,25 +53,51 @@ impl Stage {
         let watched = cgroups.join("stockade-corpus").join(name);
         let others = cgroups.join("stockade-corpus-outside").join(name);
         let folder = PathBuf::from("/dev/shm/stockade-corpus").join(name);
-        if watched.exists() || folder.exists() {
-            bail!("{} or {} is left of an earlier run: remove it, or wait for the run", watched.display(), folder.display());
+        let events = fs::read_to_string(watched.join("cgroup.events")).unwrap_or_default();
+        if events.contains("populated 1") {
+            bail!("{name} is being recorded: processes run in {}", watched.display());
         }
+        let veth = format!("sc{number}");
+        let stage = Self::raise(root, name, number, seed, (&watched, &others, &folder, &veth));
+        if stage.is_err() {
+            remove(name, &veth, &[watched, others], &folder);
+        }
+        stage
+    }
+
+    fn raise(
+        root: &Path,
+        name: &str,
+        number: u8,
+        seed: u64,
+        (watched, others, folder, veth): (&PathBuf, &PathBuf, &PathBuf, &String),
+    ) -> anyhow::Result<Self> {
+        // What an earlier run left that was killed.
+        remove(name, veth, &[watched.clone(), others.clone()], folder);
         for unit in ["init.scope", "system.slice", "user.slice"] {
             make_folder(&watched.join(unit))?;
         }
-        make_folder(&others)?;
+        make_folder(others)?;
         for part in ["upper/usr/lib/systemd", "work", "root", "world"] {
             make_folder(&folder.join(part))?;
         }
         let scenarios = root.join("datasets/scenarios");
-        let veth = format!("sc{number}");
         let address = format!("10.20.{number}.10");
-        make_network(name, &veth, number)?;
+        make_network(name, veth, number)?;
         compile(&scenarios.join("stage/init.c"), &folder.join("upper/usr/lib/systemd/systemd"), &[])?;
         fs::copy(folder.join("upper/usr/lib/systemd/systemd"), folder.join("init"))?;
         let netns = PathBuf::from("/run/netns").join(inside(name));
-        let init = Init::start(&folder.join("init"), name, &netns, &watched, &folder)?;
-        let stage = Self { name: name.to_owned(), address, init, watched, scenarios, folder, others, veth };
+        let init = Init::start(&folder.join("init"), name, &netns, watched, folder)?;
+        let stage = Self {
+            name: name.to_owned(),
+            address,
+            init,
+            watched: watched.clone(),
+            scenarios,
+            folder: folder.clone(),
+            others: others.clone(),
+            veth: veth.clone(),
+        };
         stage.prepare(seed)?;
         Ok(stage)
     }
@@ -125,29 +151,35 @@ impl Stage {
 
     /// Ends every process of the host and of its outside, and removes everything. Returns what is left.
     pub fn dismantle(mut self) -> Vec<String> {
-        let tops = [&self.watched, &self.others];
-        for top in tops {
+        for top in [&self.watched, &self.others] {
             let _ = fs::write(top.join("cgroup.kill"), "1");
         }
         self.init.end();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        for top in tops {
-            while top.exists() && Instant::now() < deadline {
-                remove_cgroups(top);
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            // The directory of all hosts goes with the last of them.
-            let _ = top.parent().map(fs::remove_dir);
-        }
-        let _ = must(Command::new("ip").args(["link", "delete", &self.veth]));
-        for namespace in [inside(&self.name), outside(&self.name)] {
-            let _ = must(Command::new("ip").args(["netns", "delete", &namespace]));
-        }
-        let _ = fs::remove_dir_all(&self.folder);
-        let _ = self.folder.parent().map(fs::remove_dir);
-        let left = [self.watched, self.others, self.folder];
-        left.iter().filter(|path| path.exists()).map(|path| path.display().to_string()).collect()
+        remove(&self.name, &self.veth, &[self.watched, self.others], &self.folder)
     }
+}
+
+/// Removes everything of a host that is there. Returns what is left.
+fn remove(name: &str, veth: &str, cgroups: &[PathBuf], folder: &Path) -> Vec<String> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for top in cgroups {
+        let _ = fs::write(top.join("cgroup.kill"), "1");
+        while top.exists() && Instant::now() < deadline {
+            remove_cgroups(top);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // The directory of all hosts goes with the last of them.
+        let _ = top.parent().map(fs::remove_dir);
+    }
+    let quiet = |line: String| Command::new("ip").args(line.split(' ')).stderr(Stdio::null()).status();
+    let _ = quiet(format!("-n {} link delete {veth}", inside(name)));
+    for namespace in [inside(name), outside(name)] {
+        let _ = quiet(format!("netns delete {namespace}"));
+    }
+    let _ = fs::remove_dir_all(folder);
+    let _ = folder.parent().map(fs::remove_dir);
+    let left = cgroups.iter().map(PathBuf::as_path).chain([folder]);
+    left.filter(|path| path.exists()).map(|path| path.display().to_string()).collect()
 }
 
 /// Compiles one C file.

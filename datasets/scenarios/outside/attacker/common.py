@@ -126,9 +126,11 @@ class Listener:
         return self.arrived.wait(seconds) and self.connections[0]
 
 
-def files(enemy):
-    """A web server of the attacker's tools."""
+def files(enemy, harm=False):
+    """A web server of the attacker's tools. The harm may be what the tool does as soon as it is there."""
     def serve(request):
+        if harm:
+            threading.Timer(0.05, mark, ["harm"]).start()
         name = request.split(b" ")[1].decode().strip("/").split("/")[0]
         content = enemy.tool(name) if os.path.exists(os.path.join(enemy.tools, name)) else b""
         return b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content

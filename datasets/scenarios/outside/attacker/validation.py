@@ -91,8 +91,8 @@ def environment_reading_node(enemy):
 
 def encryption_openssl(enemy):
     """One openssl a file."""
-    threading.Thread(target=lambda: (time.sleep(0.6), mark("harm")), daemon=True).start()
-    enemy.inject("cd /srv/www/uploads; for f in picture-1*.jpg; do openssl enc -aes-256-ctr -k x -in $f -out $f.enc 2>/dev/null && rm $f; done; echo done")
+    threading.Thread(target=lambda: (time.sleep(0.2), mark("harm")), daemon=True).start()
+    enemy.inject("cd /srv/www/uploads; for f in picture-1*.jpg; do openssl enc -aes-256-ctr -k x -in $f -out $f.enc 2>/dev/null && rm $f; sleep 0.1; done; echo done")
 
 
 def padded_reading_php(enemy):
