@@ -170,7 +170,8 @@ impl<S: Surroundings> Enricher<S> {
             // It runs what its creator runs. The kernel may have been told that by us, who read it from /proc: on overlayfs
             // stat(2) names another device than the inode's, and windows would seem to come from a program never started.
             let (id, from_proc) = match self.table.now(creator.cookie) {
-                Some(image) if image.id.ino == fork.exe.ino => (image.id, image.from_proc),
+                Some(image) if image.from_proc && image.id == fork.exe => (image.id, true),
+                Some(image) if !image.from_proc && image.id.ino == fork.exe.ino => (image.id, false),
                 _ => (fork.exe, false),
             };
             let image = Image {

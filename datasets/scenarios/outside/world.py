@@ -161,9 +161,14 @@ class World:
 
     async def mail(self, reader, writer):
         writer.write(b"220 mail\r\n")
+        in_text = False
         while line := await reader.readline():
-            writer.write(b"354 go\r\n" if line.upper().startswith(b"DATA") else b"250 ok\r\n")
-            if line.upper().startswith(b"QUIT"):
+            word = line.strip().upper()
+            if in_text and word != b".":
+                continue
+            in_text = word == b"DATA"
+            writer.write({b"DATA": b"354 go\r\n", b"QUIT": b"221 bye\r\n"}.get(word, b"250 ok\r\n"))
+            if word == b"QUIT":
                 break
         writer.close()
 

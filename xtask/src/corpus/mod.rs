@@ -51,6 +51,10 @@ pub struct Record {
     /// Where the recordings go.
     #[arg(long, value_name = "DIR", default_value = "datasets/corpus")]
     to: PathBuf,
+    /// A lock file to share while a day is recorded, where others measure on the same machine. Days then begin at the same
+    /// moments for every host, so that the lock is free in between.
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
 }
 
 fn days(text: &str) -> Result<(u32, u32), String> {
@@ -82,7 +86,7 @@ fn record(root: &Path, options: &Record) -> anyhow::Result<()> {
     must(cargo(root).args(["build", "--package", "collector", "--bin", "stockade"]))?;
     let stockade = run::target(root)?.join("debug/stockade");
     let stage = Stage::build(root, host.name, host.number, host.seed)?;
-    let recorded = record_days(&stage, host, &stockade, &root.join(&options.to).join(host.name), options.cycles);
+    let recorded = record_days(&stage, host, &stockade, &root.join(&options.to).join(host.name), options);
     let left = stage.dismantle();
     if !left.is_empty() {
         println!("corpus   left behind: {}", left.join(" "));
@@ -90,14 +94,18 @@ fn record(root: &Path, options: &Record) -> anyhow::Result<()> {
     recorded
 }
 
-fn record_days(stage: &Stage, host: &Profile, stockade: &Path, folder: &Path, cycles: (u32, u32)) -> anyhow::Result<()> {
+fn record_days(stage: &Stage, host: &Profile, stockade: &Path, folder: &Path, options: &Record) -> anyhow::Result<()> {
+    // A build meanwhile must not change the recorder between two days.
+    let recorder = stage.world_folder().join("stockade");
+    std::fs::copy(stockade, &recorder).context("cannot keep a copy of the recorder")?;
     recording::make_tools(&stage.scenarios, &stage.world_folder().join("tools"))?;
     let running = Running::default();
     let world = World::start(stage, host.seed, host.base)?;
-    for cycle in cycles.0..=cycles.1 {
+    for cycle in options.cycles.0..=options.cycles.1 {
+        let _shared = options.lock.as_deref().map(share).transpose()?;
         let seed = host.seed * 1000 + u64::from(cycle);
         let day = Day { stage, running: &running, world: &world, cycle, seed, host_seed: host.seed };
-        let cycle = recording::record(&day, host, stockade, folder)?;
+        let cycle = recording::record(&day, host, &recorder, folder)?;
         println!(
             "corpus   {} day {}: {} records, {} lost, {} spans, {} requests answered, {} not",
             cycle.host,
@@ -111,4 +119,19 @@ fn record_days(stage: &Stage, host: &Profile, stockade: &Path, folder: &Path, cy
     }
     world.end();
     Ok(())
+}
+
+/// Waits for the next moment at which days begin, until the lock can be had then.
+fn share(lock: &Path) -> anyhow::Result<std::fs::File> {
+    const EVERY_NS: u64 = (schedule::SECONDS + 20) * 1_000_000_000;
+    let file = std::fs::File::create(lock).with_context(|| format!("cannot open {}", lock.display()))?;
+    loop {
+        let now = recording::boot_now();
+        std::thread::sleep(std::time::Duration::from_nanos(EVERY_NS - now % EVERY_NS));
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => (),
+            Err(error) => bail!("cannot share {}: {error}", lock.display()),
+        }
+    }
 }
