@@ -89,7 +89,13 @@ fn labels_are_sound_and_earlier_days_teach_later_ones_test() {
     for (cycle, path) in cycles() {
         let name = path.display();
         assert!(days.insert((cycle.host.clone(), cycle.cycle)), "{name}: twice");
-        let split = if cycle.cycle <= 8 { "train" } else if cycle.cycle <= 11 { "validation" } else { "test" };
+        let split = if cycle.cycle <= 8 {
+            "train"
+        } else if cycle.cycle <= 11 {
+            "validation"
+        } else {
+            "test"
+        };
         assert_eq!(cycle.split, split, "{name}");
         let end = cycle.start_unix_ns + (cycle.seconds as f64 * cycle.clock_factor * 1e9) as u64;
         for span in &cycle.span {
@@ -145,7 +151,12 @@ fn recordings_are_whole_and_hold_what_their_labels_say() {
         for span in &cycle.span {
             let during = |event: &&Event| (span.start_unix_ns..=span.end_unix_ns).contains(&event.at.unix_ns);
             let workload = |event: &Event| *event.process.workload == *span.workload;
-            assert!(events.iter().filter(during).any(workload), "{name}: {} left no trace in {}", span.name, span.workload);
+            assert!(
+                events.iter().filter(during).any(workload),
+                "{name}: {} left no trace in {}",
+                span.name,
+                span.workload
+            );
             let is_root = |event: &Event| {
                 event.process.cookie == span.root_cookie
                     && event.process.pid == span.root_pid

@@ -102,7 +102,11 @@ fn plain(path: &Path) -> anyhow::Result<Box<dyn Read>> {
     let mut start = Vec::new();
     File::open(path)?.take(2).read_to_end(&mut start)?;
     let file = BufReader::new(File::open(path)?);
-    Ok(if start == [0x1f, 0x8b] { Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))) } else { Box::new(file) })
+    Ok(if start == [0x1f, 0x8b] {
+        Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    })
 }
 
 fn line(event: &Event) -> String {

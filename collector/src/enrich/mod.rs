@@ -174,13 +174,8 @@ impl<S: Surroundings> Enricher<S> {
                 Some(image) if !image.from_proc && image.id.ino == fork.exe.ino => (image.id, false),
                 _ => (fork.exe, false),
             };
-            let image = Image {
-                since_ns: fork.header.boot_ns,
-                id,
-                from_proc,
-                looked_up_ns: 0,
-                process: Arc::new(child),
-            };
+            let image =
+                Image { since_ns: fork.header.boot_ns, id, from_proc, looked_up_ns: 0, process: Arc::new(child) };
             self.table.insert(fork.child, image);
         }
         Some((creator, Body::Fork(event::Fork { child: fork.child, clone_flags: fork.clone_flags })))

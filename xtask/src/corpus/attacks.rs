@@ -85,10 +85,7 @@ pub const ATTACKS: [Attack; 35] = [
     attack("downloader", Test, Visible, API, Some(INJECTED), CALLED),
     attack("reverse-shell-python", Test, Visible, ORDERS, Some("python3 -c"), "the first answer of the shell"),
     attack("reverse-shell-in-process", Test, InProcess, ORDERS, None, "the first answer reaches the provider"),
-    leaving(
-        attack("memfd-from-module", Test, Visible, REDIS, Some("redis-bio"), CALLED),
-        Cleanup::Redis,
-    ),
+    leaving(attack("memfd-from-module", Test, Visible, REDIS, Some("redis-bio"), CALLED), Cleanup::Redis),
     leaving(
         attack("encryption-in-process", Test, InProcess, PHP, None, "the first picture is overwritten"),
         Cleanup::Pictures,
@@ -108,10 +105,7 @@ pub const ATTACKS: [Attack; 35] = [
         attack("preload-implant", Test, InProcess, API, None, "the first secret reaches the provider"),
         Cleanup::Preload,
     ),
-    leaving(
-        attack("cron-script-hijack", Test, Visible, CRON, Some("\"curl -s -m 3"), CALLED),
-        Cleanup::CronScript,
-    ),
+    leaving(attack("cron-script-hijack", Test, Visible, CRON, Some("\"curl -s -m 3"), CALLED), Cleanup::CronScript),
     attack("namespace-escape", Test, Visible, API, Some(INJECTED), "a mount in a namespace of its own"),
     attack("uring-exfiltration", Test, Visible, API, Some(INJECTED), CALLED),
     attack("int80-sequence", Test, Visible, PHP, Some("font.bin"), CALLED),

@@ -41,7 +41,12 @@ pub const CHANGES: [Change; 15] = [
     change("deploy", "shop-deploy.service", "new release, migration, switch, restart of the API", deploy),
     change("load-x10", NGINX, "ten times the usual requests for 9 s", load),
     change("certificate-renewal", "shop-renew.service", "openssl, request to the authority, reload", renew),
-    change("configuration-management", "shop-configure.service", "a script that looks at everything and writes two files", configure),
+    change(
+        "configuration-management",
+        "shop-configure.service",
+        "a script that looks at everything and writes two files",
+        configure,
+    ),
     change("debugging-session", LOGIN, "a person with ps, ss, strace on php-fpm and node, psql, redis-cli", debug),
     change("health-checks", NGINX, "a new monitoring service asks every two seconds", health),
     change("new-upstream", ORDERS, "a second payment provider at 203.0.113.40", upstream),
@@ -74,14 +79,24 @@ fn upgrade(day: &Day<'_>) -> anyhow::Result<()> {
 fn reload(day: &Day<'_>) -> anyhow::Result<()> {
     let path = day.stage.path("/etc/nginx/nginx.conf");
     let text = std::fs::read_to_string(&path)?;
-    let text: String =
-        text.lines().map(|line| if line.contains("# reload") { format!("    # reload {}\n", day.cycle) } else { format!("{line}\n") }).collect();
+    let text: String = text
+        .lines()
+        .map(
+            |line| {
+                if line.contains("# reload") { format!("    # reload {}\n", day.cycle) } else { format!("{line}\n") }
+            },
+        )
+        .collect();
     std::fs::write(&path, text)?;
     job(day, NGINX, &["/usr/sbin/nginx", "-s", "reload"])
 }
 
 fn rotate(day: &Day<'_>) -> anyhow::Result<()> {
-    job(day, "logrotate.service", &["/usr/sbin/logrotate", "-f", "-s", "/var/lib/logrotate.status", "/etc/logrotate-shop.conf"])
+    job(
+        day,
+        "logrotate.service",
+        &["/usr/sbin/logrotate", "-f", "-s", "/var/lib/logrotate.status", "/etc/logrotate-shop.conf"],
+    )
 }
 
 fn backup(day: &Day<'_>) -> anyhow::Result<()> {

@@ -18,7 +18,8 @@ pub fn journal(root: &Path) -> anyhow::Result<()> {
         let folder = target.join("corpus").join(&name);
         fs::create_dir_all(&folder)?;
         for recording in files(&host)? {
-            let cycle = recording.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".stk.gz"));
+            let cycle =
+                recording.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".stk.gz"));
             let Some(cycle) = cycle else { continue };
             let journal = folder.join(format!("{cycle}.parquet"));
             if is_newer(&journal, &recording) {
@@ -34,8 +35,16 @@ pub fn journal(root: &Path) -> anyhow::Result<()> {
 fn convert(stockade: &Path, recording: &Path, journal: &Path) -> anyhow::Result<()> {
     let scratch = journal.with_extension("journal");
     let _ = fs::remove_dir_all(&scratch);
-    must(Command::new(stockade).arg("replay").arg(recording).arg("--journal").arg(&scratch).stdout(std::process::Stdio::null()))?;
-    let parts: Vec<_> = files(&scratch)?.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "parquet")).collect();
+    must(
+        Command::new(stockade)
+            .arg("replay")
+            .arg(recording)
+            .arg("--journal")
+            .arg(&scratch)
+            .stdout(std::process::Stdio::null()),
+    )?;
+    let parts: Vec<_> =
+        files(&scratch)?.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "parquet")).collect();
     let [part] = &parts[..] else { bail!("{} holds {} Parquet files, not one", scratch.display(), parts.len()) };
     fs::rename(part, journal)?;
     Ok(fs::remove_dir_all(&scratch)?)

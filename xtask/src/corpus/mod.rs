@@ -79,9 +79,10 @@ fn record(root: &Path, options: &Record) -> anyhow::Result<()> {
         bail!("recording needs root: cgroups, namespaces and BPF");
     }
     let name = options.host.as_deref().unwrap_or(HOSTS[0].name);
-    let host = HOSTS.iter().find(|host| host.name == name).with_context(|| {
-        format!("there is no host {name}; there are {}", HOSTS.map(|host| host.name).join(", "))
-    })?;
+    let host = HOSTS
+        .iter()
+        .find(|host| host.name == name)
+        .with_context(|| format!("there is no host {name}; there are {}", HOSTS.map(|host| host.name).join(", ")))?;
     bpf::build(root)?;
     must(cargo(root).args(["build", "--package", "collector", "--bin", "stockade"]))?;
     let stockade = run::target(root)?.join("debug/stockade");

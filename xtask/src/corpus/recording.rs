@@ -238,7 +238,11 @@ fn carry_out_attack(day: &Day<'_>, attack: &Attack, seed: u64, clock: Clock) -> 
         name: attack.name.to_owned(),
         class: Some(attack.class),
         workload: workload_of(attack.unit),
-        start_unix_ns: clock.at(if attack.cleanup == Cleanup::Preload { start } else { first("begin").unwrap_or(start) }),
+        start_unix_ns: clock.at(if attack.cleanup == Cleanup::Preload {
+            start
+        } else {
+            first("begin").unwrap_or(start)
+        }),
         end_unix_ns: clock.at(boot_now()),
         root_pid: 0,
         root_cookie: 0,
@@ -274,7 +278,8 @@ pub fn make_tools(scenarios: &Path, folder: &Path) -> anyhow::Result<()> {
 
 fn requests(world: &Path) -> [u64; 2] {
     let text = fs::read_to_string(world.join("world.jsonl")).unwrap_or_default();
-    let last: serde_json::Value = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+    let last: serde_json::Value =
+        text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     [last["served"].as_u64().unwrap_or(0), last["failed"].as_u64().unwrap_or(0)]
 }
 

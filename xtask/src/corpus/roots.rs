@@ -27,7 +27,9 @@ pub fn find(stockade: &Path, recording: &Path, spans: &mut [Span]) -> anyhow::Re
         let event: serde_json::Value = serde_json::from_str(&line)?;
         let at = event["at"]["unix_ns"].as_u64().unwrap_or(0);
         let text = format!("{} {}", event["process"]["exe"], event["process"]["cmdline"]);
-        for span in spans.iter_mut().filter(|span| is_missing(span) && (span.start_unix_ns..=span.end_unix_ns).contains(&at)) {
+        for span in
+            spans.iter_mut().filter(|span| is_missing(span) && (span.start_unix_ns..=span.end_unix_ns).contains(&at))
+        {
             let marker = ATTACKS.iter().find(|attack| attack.name == span.name).and_then(|attack| attack.root);
             if marker.is_some_and(|marker| text.contains(marker)) {
                 span.root_pid = event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);

@@ -144,7 +144,11 @@ impl Stage {
     /// A program in the world outside, in a cgroup of its own so that it can be ended for sure.
     pub fn outside(&self, program: &str) -> Command {
         let mut command = Command::new("/bin/sh");
-        let join = format!("echo 0 > {}/cgroup.procs && exec ip netns exec {} \"$@\"", self.others.display(), outside(&self.name));
+        let join = format!(
+            "echo 0 > {}/cgroup.procs && exec ip netns exec {} \"$@\"",
+            self.others.display(),
+            outside(&self.name)
+        );
         command.args(["-c", &join, "outside", program]).current_dir(self.world_folder()).stderr(Stdio::null());
         command
     }
