@@ -149,3 +149,24 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     }
     Ok(Exit::Fine)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_time_begins_where_it_is_told_and_runs_as_fast_as_it_is_told() {
+        let options = Options {
+            file: PathBuf::from("day.stk"),
+            seconds: 200,
+            faster: 432.0,
+            beginning: Some("2026-01-05T00:00:00Z".parse().unwrap()),
+        };
+        let clock = options.clock().unwrap();
+        let monday = 1_767_571_200_000_000_000;
+        assert_eq!(clock.at(clock.boot_ns).unix_ns, monday);
+        assert_eq!(clock.at(clock.boot_ns + 200_000_000_000).unix_ns, monday + 86_400_000_000_000);
+        let before_1970 = Options { beginning: Some("1960-01-01T00:00:00Z".parse().unwrap()), ..options };
+        assert!(before_1970.clock().is_err());
+    }
+}

@@ -83,6 +83,7 @@ fn record(root: &Path, options: &Record) -> anyhow::Result<()> {
         .iter()
         .find(|host| host.name == name)
         .with_context(|| format!("there is no host {name}; there are {}", HOSTS.map(|host| host.name).join(", ")))?;
+    services::check()?;
     bpf::build(root)?;
     must(cargo(root).args(["build", "--package", "collector", "--bin", "stockade"]))?;
     let stockade = run::target(root)?.join("debug/stockade");

@@ -62,6 +62,42 @@ pub const SERVICES: [Service; 8] = [
     service("cron.service", "root", &["/usr/sbin/cron", "-f"], 100),
 ];
 
+/// Programs that are recorded or needed to record, with their packages.
+const PROGRAMS: [(&str, &str); 19] = [
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("/usr/bin/redis-server", "redis-server"),
+    ("/usr/bin/gunicorn", "gunicorn"),
+    ("/usr/lib/python3/dist-packages/flask", "python3-flask"),
+    ("/usr/lib/python3/dist-packages/psycopg2", "python3-psycopg2"),
+    ("/usr/bin/node", "nodejs"),
+    ("/usr/sbin/php-fpm8.2", "php8.2-fpm"),
+    ("/usr/sbin/nginx", "nginx-light"),
+    ("/usr/sbin/sshd", "openssh-server"),
+    ("/usr/bin/sshpass", "sshpass"),
+    ("/usr/sbin/cron", "cron"),
+    ("/usr/sbin/logrotate", "logrotate"),
+    ("/usr/bin/rsync", "rsync"),
+    ("/usr/bin/strace", "strace"),
+    ("/usr/bin/gcc", "gcc"),
+    ("/usr/bin/make", "make"),
+    ("/usr/bin/file", "file"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/unshare", "util-linux"),
+];
+
+/// Refuses where software is missing. It is not installed by itself: its packages start services on the machine.
+pub fn check() -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(path, _)| !std::path::Path::new(path).exists()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the recorded hosts need Debian 12's {0}: `apt-get install --no-install-recommends {0}`, on a machine where it does no harm that some of them start services",
+        missing.join(" ")
+    )
+}
+
 /// The API in Python.
 pub const API: &str = "shop-api.service";
 /// The Node service.
