@@ -13,7 +13,7 @@ use super::{Common, Exit, Output, table};
 use crate::agent::{inbox, options_of, take_in};
 use crate::decode::{Record, decode};
 use crate::enrich::Enricher;
-use crate::enrich::clock::Clock;
+use crate::enrich::clock::{Clock, boot_now};
 use crate::enrich::surroundings::{Live, Noting};
 use crate::ledger::Ledger;
 use crate::loader::{Kernel, KernelOptions};
@@ -25,7 +25,7 @@ use crate::ring::{RingSink, Rings};
 pub struct Options {
     /// The file.
     file: PathBuf,
-    /// For how long: `90s`, `10m`, `4h`.
+    /// For how long, attaching included: `90s`, `10m`, `4h`.
     #[arg(long = "for", value_name = "TIME", value_parser = seconds, default_value = "60s")]
     seconds: u64,
     /// How many seconds of event time pass in a second: a scripted day in minutes.
@@ -104,7 +104,8 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
     if common.output != Output::Table {
         table::json(Output::Jsonl, &serde_json::json!({ "clock": clock }))?;
     }
-    let end = Instant::now() + Duration::from_secs(options.seconds);
+    // The recording lasts so long on its own clock, whatever it takes to attach before and to detach after.
+    let end_ns = clock.boot_ns.saturating_add(options.seconds.saturating_mul(1_000_000_000));
     let mut rings = Some(rings);
     let mut looked = Instant::now();
     loop {
@@ -112,7 +113,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
             looked = Instant::now();
             kernel.sweep_tasks()?;
         }
-        if Instant::now() >= end
+        if boot_now() >= end_ns
             && let Some(rings) = rings.take()
         {
             kernel.sweep_tasks()?;
@@ -124,6 +125,9 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
                 match decode(&bytes) {
                     Ok(record) => {
                         ledger.decoded(&record);
+                        if record.header().boot_ns > end_ns {
+                            continue;
+                        }
                         enricher.enrich(&record);
                         for note in enricher.drain_notes() {
                             recorder.note(&note)?;

@@ -26,6 +26,9 @@ pub fn journal(root: &Path) -> anyhow::Result<()> {
                 continue;
             }
             convert(&stockade, &recording, &journal)?;
+            // The trainer looks for labels beside a journal.
+            let labels = format!("{cycle}.toml");
+            fs::copy(host.join(&labels), folder.join(&labels)).with_context(|| format!("cannot copy {labels}"))?;
             println!("corpus   {}", journal.display());
         }
     }

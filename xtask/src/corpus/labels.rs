@@ -93,7 +93,7 @@ pub struct Cycle {
     /// When, in real time.
     pub recorded: String,
     /// How long, in real time.
-    pub seconds: u64,
+    pub seconds: f64,
     /// Event time per real time.
     pub clock_factor: f64,
     /// Event time at the beginning of the recording.
@@ -102,6 +102,9 @@ pub struct Cycle {
     pub records: u64,
     /// Records and syscalls that were lost: 0 in a good recording.
     pub lost: u64,
+    /// What was lost, in words or as the ledger has it.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub loss: String,
     /// Requests of the customers that were answered well, and those that were not.
     pub requests: [u64; 2],
     /// What happened, by start.

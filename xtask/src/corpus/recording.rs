@@ -85,8 +85,8 @@ impl Recorder {
         Ok(Self { child, output, clock: first.clock })
     }
 
-    /// Waits for the end and gives records and losses.
-    fn finish(mut self) -> anyhow::Result<(u64, u64)> {
+    /// Waits for the end and gives the number of records, the number of losses and what was lost.
+    fn finish(mut self) -> anyhow::Result<(u64, u64, String)> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
         let status = self.child.wait()?;
@@ -97,7 +97,9 @@ impl Recorder {
         let rows = ledger["rows"].as_array().map_or(0, |rows| rows.iter().map(|row| count(&row["lost"])).sum());
         let calls = count(&ledger["calls"]["missed"]) + count(&ledger["calls"]["no_storage"]);
         let broken = u64::from(last["closes"] != true);
-        Ok((count(&last["records"]), rows + calls + broken))
+        let lost = rows + calls + broken;
+        let loss = if lost > 0 { ledger.to_string() } else { String::new() };
+        Ok((count(&last["records"]), lost, loss))
     }
 }
 
@@ -123,7 +125,7 @@ pub fn record(day_: &Day<'_>, host: &Profile, stockade: &Path, folder: &Path) ->
             });
         }
     });
-    let (records, lost) = recorder.finish()?;
+    let (records, lost, loss) = recorder.finish()?;
     // It answers every line with its counts.
     day_.world.tell("rate 1")?;
     std::thread::sleep(Duration::from_millis(200));
@@ -141,11 +143,12 @@ pub fn record(day_: &Day<'_>, host: &Profile, stockade: &Path, folder: &Path) ->
         seed: day_.seed,
         kernel: told(Command::new("uname").arg("-r")).unwrap_or_default(),
         recorded: told(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])).unwrap_or_default(),
-        seconds: SECONDS,
+        seconds: SECONDS as f64,
         clock_factor: FACTOR,
         start_unix_ns: clock.unix_ns,
         records,
         lost,
+        loss,
         requests: requests(&day_.stage.world_folder()),
         spans,
     };
