@@ -20,8 +20,10 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -157,6 +159,29 @@ static void reap(void) {
     }
 }
 
+static int listen_for_sessions(void) {
+    struct sockaddr_un here = {.sun_family = AF_UNIX, .sun_path = "/run/session-manager"};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(fd, (struct sockaddr *)&here, sizeof here) || listen(fd, 16)) die("listen for sessions");
+    return fd;
+}
+
+// Moves a session that asks (pam_scope.c) into a scope of its own.
+static void open_session(int listener) {
+    char pid[16] = "", path[96];
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    ssize_t length = read(fd, pid, sizeof pid - 1);
+    if (length > 0 && atoi(pid) > 1) {
+        snprintf(path, sizeof path, "user.slice/session-%d.scope", atoi(pid));
+        mkdirat(CGROUPS, path, 0755);
+        snprintf(path, sizeof path, "user.slice/session-%d.scope/cgroup.procs", atoi(pid));
+        int procs = openat(CGROUPS, path, O_WRONLY | O_CLOEXEC);
+        if (procs < 0 || write(procs, pid, length) != length || write(fd, "y", 1) != 1) fprintf(stderr, "init: session %s stays\n", pid);
+        close(procs);
+    }
+    close(fd);
+}
+
 static void manage(void) {
     static char buffer[65536];
     size_t filled = 0;
@@ -167,9 +192,11 @@ static void manage(void) {
     int signals = signalfd(-1, &child, SFD_CLOEXEC);
     setvbuf(stdout, NULL, _IOLBF, 0);
     puts("ready");
-    struct pollfd wait[2] = {{.fd = 0, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    int sessions = listen_for_sessions();
+    struct pollfd wait[3] = {{.fd = 0, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.fd = sessions, .events = POLLIN}};
     for (;;) {
-        if (poll(wait, 2, -1) < 0) continue;
+        if (poll(wait, 3, -1) < 0) continue;
+        if (wait[2].revents) open_session(sessions);
         if (wait[1].revents) {
             struct signalfd_siginfo info;
             if (read(signals, &info, sizeof info) > 0) reap();
