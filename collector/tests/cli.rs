@@ -205,6 +205,37 @@ fn a_cut_recording_is_replayed_up_to_the_cut() {
 }
 
 #[test]
+fn the_events_of_a_recording_are_shown_packed_or_not() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/demo.stk.gz");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut collector::demo::recorded_run(), &mut bytes).expect("the recorded run");
+    let plain = directory.path().join("plain.stk");
+    std::fs::write(&plain, &bytes).expect("written");
+    let shown = |file: &Path, more: &[&str]| {
+        stockade(&[&["events", "--recorded", &file.to_string_lossy(), "--count", "5"], more].concat())
+    };
+    let output = shown(&packed, &["-o", "jsonl"]);
+    assert_eq!(output.stdout, shown(&plain, &["-o", "jsonl"]).stdout);
+    let events: Vec<model::event::Event> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an event"))
+        .collect();
+    assert_eq!(events.len(), 5);
+    let output = shown(&packed, &["--workload", "unit:shop-web.service"]);
+    assert_eq!(said(&output).matches("unit:shop-web.service").count(), 5, "{}", said(&output));
+    std::fs::write(&plain, &bytes[..bytes.len() / 2]).expect("written");
+    let cut = stockade(&["events", "--recorded", &plain.to_string_lossy()]);
+    assert!(cut.status.code() == Some(1) && said(&cut).contains("cut off"), "{}", said(&cut));
+}
+
+#[test]
+fn a_recording_cannot_be_asked_to_run_backwards() {
+    let output = stockade(&["record", "/nonexistent/day.stk", "--faster", "0.5"]);
+    assert!(output.status.code() == Some(2) && said(&output).contains("1 to 1000000"), "{}", said(&output));
+}
+
+#[test]
 fn the_recorded_demo_keeps_its_promises_without_privileges() {
     let output = stockade(&["demo", "--recorded"]);
     assert!(output.status.success(), "{}", said(&output));

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bpf;
+mod corpus;
 mod datasets;
 mod eval;
 mod fuzz;
@@ -47,6 +48,9 @@ enum Chore {
     /// A real broker on this machine.
     #[command(subcommand)]
     Kafka(kafka::KafkaCommand),
+    /// Record the corpus, or make journals of it.
+    #[command(subcommand)]
+    Corpus(corpus::Command),
     /// Every parser of outside bytes under a fuzzer.
     Fuzz(fuzz::Options),
     /// Measure.
@@ -80,6 +84,7 @@ fn run_chore(chore: Chore, root: &Path) -> anyhow::Result<()> {
         Chore::Syscalls(options) => syscalls::syscalls(root, &options),
         Chore::Tidy => tidy::tidy(root),
         Chore::Kafka(command) => kafka::run(command),
+        Chore::Corpus(command) => corpus::corpus(root, &command),
         Chore::Fuzz(options) => fuzz::fuzz(root, &options),
         Chore::Bench(options) => bench::bench(root, &options),
         Chore::Datasets(what) => datasets::datasets(root, &what),

@@ -14,7 +14,7 @@ pub mod inbox;
 mod judge;
 pub mod loss;
 pub mod rows;
-mod take_in;
+pub mod take_in;
 
 use std::fs::File;
 use std::io::BufWriter;

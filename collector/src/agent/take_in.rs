@@ -9,22 +9,12 @@ use collector_common::map::{ANCESTORS, LINEAGE_PRE_EXISTING, Lineage};
 use collector_common::process::Exec;
 
 use super::judge::Judge;
+use crate::loader::Kernel;
 
 /// Takes every running process in. What the kernel has stamped meanwhile is never replaced.
 pub fn processes(judge: &mut Judge) {
     let old = judge.chain.enricher.surroundings_mut().inner_mut().take_in();
-    let parents: HashMap<u64, u64> = old.iter().map(|exec| (exec.header.cookie, exec.parent)).collect();
-    let mut taken = 0;
-    for exec in &old {
-        let lineage = lineage_of(exec, &parents);
-        match judge.kernel.take_in(tgid_of(exec.header.cookie), &lineage) {
-            Ok(entered) => taken += usize::from(entered),
-            Err(error) => {
-                tracing::error!(%error, "older processes cannot be denied by tree");
-                break;
-            }
-        }
-    }
+    let taken = stamp(&mut judge.kernel, &old);
     let scope = judge.config.scope.cgroup.clone().map(|path| ids_below(&path));
     for exec in old {
         // What is outside the scope is known here, but is nobody's business in a recording.
@@ -51,8 +41,24 @@ pub fn processes(judge: &mut Judge) {
     tracing::info!(taken, "processes older than the agent were taken in");
 }
 
+/// Tells the kernel the lineage of older processes; gives how many it did not know.
+pub fn stamp(kernel: &mut Kernel, old: &[Exec]) -> usize {
+    let parents: HashMap<u64, u64> = old.iter().map(|exec| (exec.header.cookie, exec.parent)).collect();
+    let mut taken = 0;
+    for exec in old {
+        match kernel.take_in(tgid_of(exec.header.cookie), &lineage_of(exec, &parents)) {
+            Ok(entered) => taken += usize::from(entered),
+            Err(error) => {
+                tracing::error!(%error, "older processes cannot be denied by tree");
+                break;
+            }
+        }
+    }
+    taken
+}
+
 /// Ids of a cgroup and its descendants: the inodes of their directories.
-fn ids_below(directory: &Path) -> HashSet<u64> {
+pub fn ids_below(directory: &Path) -> HashSet<u64> {
     let mut ids = HashSet::new();
     let mut open = vec![directory.to_path_buf()];
     while let Some(directory) = open.pop() {

@@ -1,5 +1,10 @@
-//! `stockade events`: what happens, as it happens.
+//! `stockade events`: what happens, as it happens, or as it was recorded.
 
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 use clap::Args;
 use collector_common::file::Why;
 use model::event::{Body, Event};
@@ -7,6 +12,10 @@ use model::event::{Body, Event};
 use super::printable::printable;
 use super::{Common, Exit, Output, table};
 use crate::api::protocol::{Request, Watch};
+use crate::decode::decode;
+use crate::enrich::Enricher;
+use crate::enrich::surroundings::Recorded;
+use crate::replay::{Frame, Recording};
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -17,9 +26,25 @@ pub struct Options {
     /// Stop after so many.
     #[arg(long, value_name = "N")]
     count: Option<usize>,
+    /// Those of a recording, plain or compressed by gzip; needs no agent.
+    #[arg(long, value_name = "FILE")]
+    recorded: Option<PathBuf>,
+}
+
+impl Options {
+    fn wants(&self, event: &Event) -> bool {
+        self.workload.as_deref().is_none_or(|wanted| wanted == &*event.process.workload)
+    }
+
+    fn is_enough(&self, shown: usize) -> bool {
+        self.count.is_some_and(|most| shown >= most)
+    }
 }
 
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
+    if let Some(path) = &options.recorded {
+        return recorded(common, options, path).with_context(|| format!("cannot show {}", path.display()));
+    }
     let stream = common.client()?.watch(Request::Watch { what: Watch::Events })?;
     let mut shown = 0;
     for item in stream {
@@ -29,7 +54,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
             continue;
         }
         let event: Event = serde_json::from_value(item["event"].clone())?;
-        if options.workload.as_deref().is_some_and(|wanted| wanted != &*event.process.workload) {
+        if !options.wants(&event) {
             continue;
         }
         match common.output {
@@ -37,11 +62,51 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
             _ => table::json(Output::Jsonl, &item["event"])?,
         }
         shown += 1;
-        if options.count.is_some_and(|most| shown >= most) {
+        if options.is_enough(shown) {
             break;
         }
     }
     Ok(Exit::Fine)
+}
+
+fn recorded(common: &Common, options: &Options, path: &Path) -> anyhow::Result<Exit> {
+    let recording = Recording::open(plain(path)?)?;
+    let mut enricher = Enricher::new(recording.info().clock, Recorded::default());
+    let mut shown = 0;
+    for frame in recording {
+        let record = match frame? {
+            Frame::Note(note) => {
+                enricher.take_note(&note);
+                continue;
+            }
+            Frame::Record(bytes) => decode(&bytes),
+        };
+        let Some(event) = record.ok().and_then(|record| enricher.enrich(&record)) else { continue };
+        if !options.wants(&event) {
+            continue;
+        }
+        match common.output {
+            Output::Table => table::say(&line(&event))?,
+            _ => table::json(Output::Jsonl, &event)?,
+        }
+        shown += 1;
+        if options.is_enough(shown) {
+            break;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+/// The bytes of a file, unpacked when it begins like one of gzip's.
+fn plain(path: &Path) -> anyhow::Result<Box<dyn Read>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(2).read_to_end(&mut start)?;
+    let file = BufReader::new(File::open(path)?);
+    Ok(if start == [0x1f, 0x8b] {
+        Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    })
 }
 
 fn line(event: &Event) -> String {

@@ -167,13 +167,15 @@ impl<S: Surroundings> Enricher<S> {
                 pre_existing: false,
                 ..(*creator).clone()
             };
-            let image = Image {
-                since_ns: fork.header.boot_ns,
-                id: fork.exe,
-                from_proc: false,
-                looked_up_ns: 0,
-                process: Arc::new(child),
+            // It runs what its creator runs. The kernel may have been told that by us, who read it from /proc: on overlayfs
+            // stat(2) names another device than the inode's, and windows would seem to come from a program never started.
+            let (id, from_proc) = match self.table.now(creator.cookie) {
+                Some(image) if image.from_proc && image.id == fork.exe => (image.id, true),
+                Some(image) if !image.from_proc && image.id.ino == fork.exe.ino => (image.id, false),
+                _ => (fork.exe, false),
             };
+            let image =
+                Image { since_ns: fork.header.boot_ns, id, from_proc, looked_up_ns: 0, process: Arc::new(child) };
             self.table.insert(fork.child, image);
         }
         Some((creator, Body::Fork(event::Fork { child: fork.child, clone_flags: fork.clone_flags })))

@@ -158,6 +158,22 @@ fn a_child_is_its_creator_until_it_execs() {
 }
 
 #[test]
+fn a_child_of_an_older_process_is_known_where_proc_and_kernel_disagree_about_the_device() {
+    // Overlayfs: stat(2) gives the layer's device, and the kernel stamps children with what it was told from /proc.
+    let told = ExeId { dev: 39, generation: 0, ..NGINX_ID };
+    let mut enricher = enricher();
+    let mut older = exec(NGINX, INIT, 1_000, "/usr/sbin/nginx", &["nginx"], told, WEB);
+    older.bits |= EXEC_PRE_EXISTING;
+    enricher.enrich(&Record::Exec(Box::new(older)));
+    let header = header(Kind::Fork, NGINX, 2_000);
+    enricher.enrich(&Record::Fork(Fork { header, child: CHILD, cgroup: WEB, exe: told, ..Fork::default() }));
+    let before = enricher.enrich(&window(CHILD, NGINX_ID, WEB, 2_100, 2_200)).unwrap();
+    assert_eq!(&*before.process.exe, "/usr/sbin/nginx");
+    let started = enricher.enrich(&shell(2_300)).unwrap();
+    assert_eq!(&*exec_body(&started).parent_exe, "/usr/sbin/nginx");
+}
+
+#[test]
 fn a_window_that_comes_after_the_exec_belongs_to_the_old_program() {
     let mut enricher = enricher();
     enricher.enrich(&nginx_before_the_agent());

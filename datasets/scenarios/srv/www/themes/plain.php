@@ -1,0 +1,1 @@
+<?php $page = str_replace("{theme}", "plain", $page);

@@ -1,0 +1,53 @@
+//! Finds the root processes of attacks in the recording itself, by what their command lines hold.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use super::attacks::ATTACKS;
+use super::labels::{Kind, Span};
+
+/// Fills in pid and cookie of every attack that has a root process of its own.
+pub fn find(stockade: &Path, recording: &Path, spans: &mut [Span]) -> anyhow::Result<()> {
+    let mut child = Command::new(stockade)
+        .args(["events", "-o", "jsonl", "--recorded"])
+        .arg(recording)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot read the events back")?;
+    let output = BufReader::new(child.stdout.take().context("no output")?);
+    for line in output.lines() {
+        let line = line?;
+        // Execs are few; windows are many and long.
+        if !line.contains("\"kind\":\"exec\"") {
+            continue;
+        }
+        let event: serde_json::Value = serde_json::from_str(&line)?;
+        let at = event["at"]["unix_ns"].as_u64().unwrap_or(0);
+        let text = format!("{} {}", event["process"]["exe"], event["process"]["cmdline"]);
+        for span in
+            spans.iter_mut().filter(|span| is_missing(span) && (span.start_unix_ns..=span.end_unix_ns).contains(&at))
+        {
+            let marker = ATTACKS.iter().find(|attack| attack.name == span.name).and_then(|attack| attack.root);
+            if marker.is_some_and(|marker| text.contains(marker)) {
+                span.root_pid = event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+                span.root_cookie = event["process"]["cookie"].as_u64().unwrap_or(0);
+            }
+        }
+    }
+    if !child.wait()?.success() {
+        bail!("the recording {} cannot be read back", recording.display());
+    }
+    for span in spans.iter_mut().filter(|span| is_missing(span)) {
+        if ATTACKS.iter().any(|attack| attack.name == span.name && attack.root.is_some()) {
+            span.note.push_str("root process not found in the recording");
+        }
+    }
+    Ok(())
+}
+
+fn is_missing(span: &Span) -> bool {
+    span.kind == Kind::Attack && span.root_cookie == 0
+}
