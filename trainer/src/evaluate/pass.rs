@@ -214,6 +214,7 @@ impl Run {
                 let own = !labels.is_in_service(attack) || verdict.facts.iter().any(|fact| fact.novel);
                 if let Some(deed) = policy::deed(event).filter(|_| own)
                     && deeds.len() < MAX_DEEDS
+                    && !deeds.iter().any(|(_, said)| *said == deed)
                 {
                     deeds.push((event.at, deed));
                 }
