@@ -140,7 +140,9 @@ fn ended_flow(watch: &Watch, address: &str) -> Flow {
 // ---- The tests -----------------------------------------------------------------------------------------------------
 
 fn an_idle_thread_shows_what_it_did() {
-    let mut watch = Watch::with("idle", |options| options.window_age = Duration::from_millis(200));
+    // Long enough for ten calls, also where a busy machine interrupts them.
+    let age = Duration::from_millis(1_000);
+    let mut watch = Watch::with("idle", |options| options.window_age = age);
     let mut puppet = Puppet::start(&watch.cgroup, "idle", "");
     puppet.is_at("idle");
     watch.kernel.sweep_tasks().expect("a walk");
@@ -155,7 +157,7 @@ fn an_idle_thread_shows_what_it_did() {
         windows.collect()
     };
     assert!(shown(&watch).is_empty(), "a window that may still grow is left alone");
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(age + Duration::from_millis(300));
     watch.kernel.sweep_tasks().expect("a walk");
     watch.kernel.sweep_tasks().expect("a walk");
     let is_idle = |record: &Record| matches!(record, Record::Window(window) if window.why == Why::Idle as u8);
