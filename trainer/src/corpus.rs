@@ -16,6 +16,8 @@ use crate::journal::Journal;
 use crate::labels::{self, Cycle, Kind, Span, Split};
 
 const DAY: u64 = 86_400_000_000_000;
+/// Event time per boot time when a day takes an hour.
+const HOURS: f64 = 24.0;
 /// Boot time between two cycles: longer than an episode stays open without news.
 const PAUSE: u64 = 600_000_000_000;
 
@@ -37,6 +39,8 @@ pub struct Day {
     pub cycle: Cycle,
     /// Added to every event's and label's time.
     shift: Time,
+    /// Boot clock at its beginning, and how much slower its boot clock is made to pass.
+    stretch: (u64, f64),
 }
 
 impl Corpus {
@@ -64,12 +68,39 @@ impl Corpus {
                 for file in [&path, &beside] {
                     hash_file(&mut hash, file)?;
                 }
-                days.push(Day { journal: Journal::open(&path)?, cycle, shift: Time::default() });
+                days.push(Day { journal: Journal::open(&path)?, cycle, shift: Time::default(), stretch: (0, 1.0) });
             }
             put_in_order(&mut days)?;
             hosts.insert(host, days);
         }
         Ok(Self { hosts, hash: hex(&hash.finalize()) })
+    }
+
+    /// Makes the boot clock of every day pass slower: by a factor, or so that a day takes an hour of it. A day that was
+    /// recorded in minutes is shorter than an episode stays open, and evidence of its morning would add up with that of its
+    /// evening.
+    ///
+    /// # Errors
+    ///
+    /// When a journal cannot be read, or the factor is no number of at least 1.
+    pub fn stretch(&mut self, wanted: Option<f64>) -> anyhow::Result<()> {
+        if let Some(factor) = wanted.filter(|factor| !(1.0..=1e6).contains(factor)) {
+            bail!("a boot clock cannot be stretched by {factor}: 1 leaves it as it is");
+        }
+        for days in self.hosts.values_mut() {
+            for day in days.iter_mut() {
+                let factor = wanted.unwrap_or((day.cycle.clock_factor / HOURS).max(1.0));
+                day.shift = Time::default();
+                day.stretch = (day.extent()?.0.boot_ns, factor);
+            }
+            put_in_order(days)?;
+        }
+        Ok(())
+    }
+
+    /// The largest factor by which a day's boot clock is stretched.
+    pub fn stretched(&self) -> f64 {
+        self.days().map(|day| day.stretch.1).fold(1.0, f64::max)
     }
 
     /// All days.
@@ -112,9 +143,14 @@ impl Day {
     }
 
     fn shifted(&self, at: Time) -> Time {
+        let (begin, factor) = self.stretch;
+        let stretched = match factor {
+            1.0 => at.boot_ns,
+            _ => begin.saturating_add((at.boot_ns.saturating_sub(begin) as f64 * factor) as u64),
+        };
         Time {
             unix_ns: at.unix_ns.saturating_add(self.shift.unix_ns),
-            boot_ns: at.boot_ns.saturating_add(self.shift.boot_ns),
+            boot_ns: stretched.saturating_add(self.shift.boot_ns),
         }
     }
 
@@ -136,7 +172,7 @@ fn put_in_order(days: &mut [Day]) -> anyhow::Result<()> {
     for day in days {
         let (first, last) = day.extent()?;
         if end == Time::default() {
-            end = last;
+            end = day.shifted(last);
             continue;
         }
         let late = end.unix_ns.saturating_sub(first.unix_ns);

@@ -19,7 +19,23 @@ pub struct Options {
     keep_data: bool,
 }
 
+impl Options {
+    /// Over journals that lie beside their labels.
+    pub fn of(journals: PathBuf) -> Self {
+        Self { journals: Some(journals), keep_data: false }
+    }
+}
+
+/// Why notebooks cannot run here.
+pub fn missing() -> Option<String> {
+    let has_venv = told(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_some();
+    (!has_venv).then(|| "there is no python3 with venv: `apt-get install python3-venv`".to_owned())
+}
+
 /// Runs every notebook.
+///
+/// # Errors
+/// The environment cannot be made, or a notebook fails.
 pub fn notebooks(root: &Path, options: &Options) -> anyhow::Result<()> {
     let target = run::target(root)?;
     let out = target.join("notebooks");
@@ -55,8 +71,8 @@ fn environment(root: &Path, out: &Path) -> anyhow::Result<PathBuf> {
     if std::fs::read_to_string(&done).is_ok_and(|installed| installed == pinned) {
         return Ok(python);
     }
-    if told(Command::new("python3").arg("--version")).is_none() {
-        bail!("notebooks need python3 with venv: `apt-get install python3-venv`");
+    if let Some(why) = missing() {
+        bail!("{why}");
     }
     println!("install  {} into {}", wanted.display(), venv.display());
     must(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;

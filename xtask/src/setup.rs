@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 
-use crate::{bpf, kafka, must, told, vm};
+use crate::{bpf, kafka, must, notebooks, told, vm};
 
 /// What to set up.
 #[derive(Args, Clone, Copy)]
@@ -105,6 +105,14 @@ const NEEDS: &[Need] = &[
         seconds: 40,
         purpose: Purpose::Test,
         present: || runs("java", "-version") && runs("mvn", "--version"),
+    },
+    Need {
+        what: "Python 3 with venv (for the notebooks; 150 MB of packages come from PyPI)",
+        packages: &["python3", "python3-venv"],
+        megabytes: 40,
+        seconds: 20,
+        purpose: Purpose::Test,
+        present: || notebooks::missing().is_none(),
     },
     Need {
         what: "QEMU, busybox, cpio, debootstrap (for guests with other kernels)",

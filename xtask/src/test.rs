@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use crate::setup::{Options, Purpose, setup};
-use crate::{bpf, cargo, kafka, must, tidy, told, vm};
+use crate::{bpf, cargo, kafka, must, notebooks, tidy, told, vm};
 
 /// Runs every test.
 pub fn test(root: &Path) -> anyhow::Result<()> {
@@ -65,6 +65,12 @@ pub fn test(root: &Path) -> anyhow::Result<()> {
         faults.push(format!("cargo test: {status}"));
     }
     println!();
+    // Recorded days that the trainer's tests hold too: four of thirty, so that this takes a minute.
+    let days = notebooks::Options::of(root.join("trainer/tests/data/corpus"));
+    match notebooks::missing() {
+        Some(why) => println!("skipped  notebooks: {why}"),
+        None => faults.extend(notebooks::notebooks(root, &days).err().map(|error| format!("notebooks: {error:#}"))),
+    }
     match vm::gate(root) {
         Ok(None) => (),
         Ok(Some(why)) => println!("skipped  other kernels: {why}"),

@@ -31,6 +31,10 @@ pub struct Options {
     /// A control: shuffle the calls inside each window.
     #[arg(long)]
     shuffle_calls: bool,
+    /// Let the boot clock pass slower by this factor; without it so that a recorded day takes an hour of it. Episodes close
+    /// after five minutes, and a day of minutes would be one single episode.
+    #[arg(long)]
+    stretch: Option<f64>,
     /// Passes at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -42,7 +46,8 @@ pub struct Options {
 ///
 /// When the corpus cannot be evaluated or the report not be written.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
+    let mut corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
+    corpus.stretch(options.stretch)?;
     let asked = evaluate::Options {
         params: model::Params { seed: options.seed, ..model::Params::default() },
         seed: options.seed,
@@ -53,7 +58,14 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         progress: |pass| eprintln!("passed   {pass}"),
         ..evaluate::Options::default()
     };
-    let evaluation = evaluate(&corpus, &asked, &super::commit())?;
+    let mut evaluation = evaluate(&corpus, &asked, &super::commit())?;
+    let stretched = corpus.stretched();
+    if stretched > 1.0 {
+        evaluation.notes.push(format!(
+            "the boot clock was made to pass {stretched:.1} times slower, so that an episode closes after {:.1} real seconds without news: the days were recorded in minutes, and with their own clock each would be one single episode (`--stretch 1`)",
+            300.0 / stretched
+        ));
+    }
     for file in report::write(&options.out, &evaluation)? {
         eprintln!("wrote    {}", options.out.join(file).display());
     }

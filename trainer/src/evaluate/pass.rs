@@ -51,7 +51,7 @@ pub struct Passed {
     pub tracks: Vec<Track>,
     /// What each attack did, with the time of each deed.
     pub deeds: BTreeMap<SpanNumber, Vec<(Time, String)>>,
-    /// Highest running score of each minute of a judged day.
+    /// Highest risen score of each minute of a judged day: benign, attack.
     pub timeline: BTreeMap<DayNumber, Vec<(f64, f64)>>,
     /// New facts of each hour, from the first event on.
     pub new_facts: Vec<u32>,
@@ -195,7 +195,7 @@ impl Run {
         let ours = self.our_scores(event, &verdict, step.standing);
         let rivals = self.ask_rivals(event, &verdict);
         let part = labels.part(event);
-        self.note_minute(event, day, verdict.episode.score, matches!(part, Part::Attack(_)));
+        self.note_minute(event, day, ours[0], matches!(part, Part::Attack(_)));
         let tracks = self.passed.own.iter_mut().zip(ours).chain(self.passed.rivals.iter_mut().zip(rivals));
         match part {
             Part::Beside => (),
