@@ -1,7 +1,5 @@
 //! `stockade events`: what happens, as it happens, or as it was recorded.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,7 +13,7 @@ use crate::api::protocol::{Request, Watch};
 use crate::decode::decode;
 use crate::enrich::Enricher;
 use crate::enrich::surroundings::Recorded;
-use crate::replay::{Frame, Recording};
+use crate::replay::{self, Frame, Recording};
 
 /// Which events.
 #[derive(Debug, Args)]
@@ -70,9 +68,9 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<Exit> {
 }
 
 fn recorded(common: &Common, options: &Options, path: &Path) -> anyhow::Result<Exit> {
-    let recording = Recording::open(plain(path)?)?;
+    let recording = Recording::open(replay::run::open(path)?)?;
     let mut enricher = Enricher::new(recording.info().clock, Recorded::default());
-    let mut shown = 0;
+    let (mut shown, mut refused) = (0, 0u64);
     for frame in recording {
         let record = match frame? {
             Frame::Note(note) => {
@@ -81,7 +79,11 @@ fn recorded(common: &Common, options: &Options, path: &Path) -> anyhow::Result<E
             }
             Frame::Record(bytes) => decode(&bytes),
         };
-        let Some(event) = record.ok().and_then(|record| enricher.enrich(&record)) else { continue };
+        let Ok(record) = record else {
+            refused += 1;
+            continue;
+        };
+        let Some(event) = enricher.enrich(&record) else { continue };
         if !options.wants(&event) {
             continue;
         }
@@ -94,19 +96,11 @@ fn recorded(common: &Common, options: &Options, path: &Path) -> anyhow::Result<E
             break;
         }
     }
+    if refused > 0 {
+        eprintln!("{refused} records could not be decoded and are not shown: `stockade replay` counts them by kind");
+        return Ok(Exit::Attention);
+    }
     Ok(Exit::Fine)
-}
-
-/// The bytes of a file, unpacked when it begins like one of gzip's.
-fn plain(path: &Path) -> anyhow::Result<Box<dyn Read>> {
-    let mut start = Vec::new();
-    File::open(path)?.take(2).read_to_end(&mut start)?;
-    let file = BufReader::new(File::open(path)?);
-    Ok(if start == [0x1f, 0x8b] {
-        Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file)))
-    } else {
-        Box::new(file)
-    })
 }
 
 fn line(event: &Event) -> String {
