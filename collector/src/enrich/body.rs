@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use collector_common::deny::{DENY_BREAKER, DENY_SHADOW};
+use collector_common::flow::Direction;
 use collector_common::{ExeId, deny, file, flow, syscall};
 use model::event;
 
@@ -30,7 +31,7 @@ pub(super) fn flow(flow: &flow::Flow) -> event::Flow {
         socket: flow.socket,
         opener: flow.opener,
         why: flow.why,
-        direction: flow.direction,
+        direction: direction(flow) as u8,
         protocol: flow.protocol,
         tcp_flags: flow.tcp_flags,
         local: address(flow.local, flow.local_port),
@@ -43,6 +44,21 @@ pub(super) fn flow(flow: &flow::Flow) -> event::Flow {
         last_ns: flow.last_ns,
         gaps: flow.gaps,
         sizes: flow.sizes,
+    }
+}
+
+/// First local port that Linux gives to clients (`ip_local_port_range`, as the kernel ships it).
+const FIRST_EPHEMERAL: u16 = 32_768;
+
+/// Who called whom. A flow that was met in its middle says nothing certain, and early recordings call it served: one that
+/// leaves an ephemeral port for a port that is none belongs to a client.
+fn direction(flow: &flow::Flow) -> Direction {
+    let from_ephemeral = flow.local_port >= FIRST_EPHEMERAL && flow.remote_port < FIRST_EPHEMERAL;
+    match flow.direction {
+        out if out == Direction::Out as u8 => Direction::Out,
+        _ if from_ephemeral => Direction::Out,
+        served if served == Direction::In as u8 => Direction::In,
+        _ => Direction::Unknown,
     }
 }
 
