@@ -105,6 +105,9 @@ pub struct Span {
     /// Its cookie; 0 when it is the service's own process.
     #[serde(default)]
     pub root_cookie: u64,
+    /// Cookies of its further processes that are not below that one.
+    #[serde(default)]
+    pub other_roots: Vec<u64>,
     /// Event time of the operation that does the harm.
     #[serde(default)]
     pub harm_unix_ns: u64,

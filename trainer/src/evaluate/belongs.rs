@@ -15,7 +15,8 @@ const GRACE_NS: f64 = 3e9;
 pub enum Part {
     /// Of an attack: its process is below the attack's root, or is the attacked service itself while it lasts.
     Attack(SpanNumber),
-    /// Of the attacked workload while the attack lasts, but not of its subtree: an alarm there is neither found nor false.
+    /// Of the attacked workload while the attack lasts, but not of its subtree, or later in the attack's episode: an alarm
+    /// there is neither found nor false.
     Beside,
     /// Benign, and during which change.
     Benign(Option<SpanNumber>),
@@ -61,9 +62,10 @@ impl Labels {
         let during = |span: &Span| (span.start_unix_ns..=span.end_unix_ns.saturating_add(self.grace)).contains(&now);
         let here = |span: &Span| span.workload.is_empty() || *span.workload == *event.process.workload;
         let number = |span| SpanNumber { day: self.day, span };
+        let is_at_or_below = |root: &u64| event.process.cookie == *root || event.process.ancestors.contains(root);
         let owns = |span: &Span| match span.root_cookie {
             0 => during(span) && here(span),
-            root => event.process.cookie == root || event.process.ancestors.contains(&root),
+            root => std::iter::once(&root).chain(&span.other_roots).any(is_at_or_below),
         };
         if let Some(attack) = self.attacks.iter().position(owns) {
             return Part::Attack(number(attack));

@@ -108,6 +108,7 @@ struct Run {
     policy: Policy,
     passed: Tracks,
     running: BTreeMap<u64, (Time, f64, f64)>,
+    attacked: BTreeMap<u64, Time>,
     attack_events: BTreeMap<SpanNumber, u64>,
     first: Option<u64>,
     last: Time,
@@ -142,6 +143,7 @@ impl Run {
             policy: Policy::default(),
             passed,
             running: BTreeMap::new(),
+            attacked: BTreeMap::new(),
             attack_events: BTreeMap::new(),
             first: None,
             last: Time::default(),
@@ -194,7 +196,7 @@ impl Run {
         self.passed.events += 1;
         let ours = self.our_scores(event, &verdict, step.standing);
         let rivals = self.ask_rivals(event, &verdict);
-        let part = labels.part(event);
+        let part = self.part(labels, event, &verdict);
         self.note_minute(event, day, ours[0], matches!(part, Part::Attack(_)));
         let tracks = self.passed.own.iter_mut().zip(ours).chain(self.passed.rivals.iter_mut().zip(rivals));
         match part {
@@ -219,6 +221,22 @@ impl Run {
                     deeds.push((event.at, deed));
                 }
             }
+        }
+    }
+
+    /// What an event is part of. What the attacked subtree does afterwards joins the attack's episode, whose finding has been
+    /// told: an alarm there is neither found nor false, whoever raises it.
+    fn part(&mut self, labels: &Labels, event: &Event, verdict: &Verdict) -> Part {
+        let episode = &verdict.episode;
+        match labels.part(event) {
+            Part::Attack(attack) => {
+                if self.attacked.len() < MAX_SUBTREES {
+                    self.attacked.insert(episode.anchor, episode.started);
+                }
+                Part::Attack(attack)
+            }
+            Part::Benign(_) if self.attacked.get(&episode.anchor) == Some(&episode.started) => Part::Beside,
+            part => part,
         }
     }
 

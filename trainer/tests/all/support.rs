@@ -123,6 +123,7 @@ fn happen(world: &mut World, extra: Extra) -> (Vec<Event>, Span) {
         end_unix_ns: world.now().unix_ns,
         root_pid: 0,
         root_cookie: root.map_or(0, |root| root.cookie),
+        other_roots: Vec::new(),
         harm_unix_ns: world.now().unix_ns,
         harm: "what it came for".to_owned(),
         note: String::new(),

@@ -65,6 +65,9 @@ pub struct Span {
     /// Its cookie.
     #[serde(default)]
     pub root_cookie: u64,
+    /// Cookies of its further processes that are not below that one: a payload that is first looked at, then started.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub other_roots: Vec<u64>,
     /// When the harm was done.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub harm_unix_ns: Option<u64>,

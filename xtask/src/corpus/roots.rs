@@ -27,13 +27,11 @@ pub fn find(stockade: &Path, recording: &Path, spans: &mut [Span]) -> anyhow::Re
         let event: serde_json::Value = serde_json::from_str(&line)?;
         let at = event["at"]["unix_ns"].as_u64().unwrap_or(0);
         let text = format!("{} {}", event["process"]["exe"], event["process"]["cmdline"]);
-        for span in
-            spans.iter_mut().filter(|span| is_missing(span) && (span.start_unix_ns..=span.end_unix_ns).contains(&at))
-        {
+        let during = |span: &&mut Span| (span.start_unix_ns..=span.end_unix_ns).contains(&at);
+        for span in spans.iter_mut().filter(|span| span.kind == Kind::Attack).filter(during) {
             let marker = ATTACKS.iter().find(|attack| attack.name == span.name).and_then(|attack| attack.root);
             if marker.is_some_and(|marker| text.contains(marker)) {
-                span.root_pid = event["process"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-                span.root_cookie = event["process"]["cookie"].as_u64().unwrap_or(0);
+                take_root(span, &event["process"]);
             }
         }
     }
@@ -46,6 +44,21 @@ pub fn find(stockade: &Path, recording: &Path, spans: &mut [Span]) -> anyhow::Re
         }
     }
     Ok(())
+}
+
+/// The first process that is found is the root, others are too unless they are below one.
+fn take_root(span: &mut Span, process: &serde_json::Value) {
+    let cookie = process["cookie"].as_u64().unwrap_or(0);
+    let is_root = |cookie: u64| cookie == span.root_cookie || span.other_roots.contains(&cookie);
+    if span.root_cookie == 0 {
+        span.root_pid = process["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        span.root_cookie = cookie;
+        return;
+    }
+    let mut line = process["ancestors"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_u64);
+    if !is_root(cookie) && !line.any(is_root) {
+        span.other_roots.push(cookie);
+    }
 }
 
 fn is_missing(span: &Span) -> bool {
