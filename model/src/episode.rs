@@ -1,7 +1,8 @@
 //! Episodes: the evidence against one process subtree, added up so that a flood neither dilutes nor multiplies it.
 //!
-//! `S = Σ top-3 largest contributions of different coordinates + Σ top-5 bits of different facts of at least 6 bits`. The
-//! contributions of one vector add up to its score, so a vector that is seen again with one more coordinate raised counts
+//! `S = Σ top-3 largest contributions of different coordinates + Σ top-5 bits of different facts of at least 6 bits + Σ top-32
+//! bits of different calls in an order that was never seen / 32`. The last term tells a corner of known code from code that
+//! was never run before, in however many windows or threads its calls are hidden. The contributions of one vector add up to its score, so a vector that is seen again with one more coordinate raised counts
 //! only what is new. The anchor is the nearest
 //! ancestor against which a fact stands, else the process itself; an episode closes five minutes after its last new distinct
 //! evidence, at the latest after a day. Only then, and only if it never came near a finding, may its facts be learnt.
@@ -9,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use collector_common::syscall;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Process, Time};
@@ -20,6 +22,8 @@ use crate::online::AnomalyScore;
 pub const MAX_OPEN: usize = 4_096;
 /// Facts that an episode keeps.
 const MAX_FACTS: usize = 64;
+/// Strange windows that an episode keeps, the first ones.
+const MAX_WINDOWS: usize = 8;
 /// Bits from which a fact is evidence.
 pub const FACT_BITS: f64 = 6.0;
 /// Bits from which a score opens an episode.
@@ -29,6 +33,20 @@ const QUIET_NS: u64 = 300_000_000_000;
 const LONGEST_NS: u64 = 86_400_000_000_000;
 const TOP_SCORES: usize = 3;
 const TOP_FACTS: usize = 5;
+const TOP_CALLS: usize = 32;
+/// Calls that an episode keeps.
+const MAX_CALLS: usize = 64;
+
+/// What one event brings against a subtree.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence<'a> {
+    /// Score of its vector.
+    pub score: AnomalyScore,
+    /// Facts and their bits.
+    pub facts: Vec<(Fact, f64)>,
+    /// Trigrams that were never seen, and their bits.
+    pub calls: &'a [(u32, f64)],
+}
 
 /// What others see of an episode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +65,8 @@ pub struct EpisodeView {
     pub forest_sum: f64,
     /// The facts' part of it.
     pub fact_sum: f64,
+    /// The part of calls in an order that was never seen.
+    pub call_sum: f64,
     /// Distinct pieces of evidence.
     pub evidence: usize,
     /// Whether it reaches the threshold in force.
@@ -62,11 +82,24 @@ struct Episode {
     last: Time,
     scores: BTreeMap<Coordinate, f64>,
     facts: BTreeMap<Fact, f64>,
+    /// Trigrams that were never seen.
+    calls: BTreeMap<u32, f64>,
     peak: Option<AnomalyScore>,
     /// Every new fact, whatever it is worth.
     lessons: BTreeSet<Fact>,
+    /// Windows with calls in an order that their program never showed.
+    windows: Vec<StrangeWindow>,
     /// Calls were lost or denied: nothing of it may be learnt.
     spoilt: bool,
+}
+
+/// Calls of a program in an order that it never showed: learnt late, if at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrangeWindow {
+    /// Program.
+    pub exe: Arc<str>,
+    /// Tokens, oldest first.
+    pub trace: Vec<u16>,
 }
 
 /// An episode that closed.
@@ -76,6 +109,8 @@ pub struct Closed {
     pub view: EpisodeView,
     /// Its new facts, if they may be learnt: it stayed below the threshold and nothing of it was lost or denied.
     pub lessons: Vec<Fact>,
+    /// Its strange windows, under the same condition.
+    pub windows: Vec<StrangeWindow>,
 }
 
 /// The open episodes of the host.
@@ -99,24 +134,18 @@ impl Episodes {
     }
 
     /// Adds evidence. Weak evidence opens no episode, but is shown as one that was not kept.
-    pub fn add(
-        &mut self,
-        anchor: u64,
-        workload: &Arc<str>,
-        at: Time,
-        score: &AnomalyScore,
-        facts: &[(Fact, f64)],
-        level: f64,
-    ) -> EpisodeView {
-        let strong = score.value >= SCORE_BITS || facts.iter().any(|(_, bits)| *bits >= FACT_BITS);
+    pub fn add(&mut self, anchor: u64, workload: &Arc<str>, at: Time, evidence: &Evidence, level: f64) -> EpisodeView {
+        let strong = evidence.score.value >= SCORE_BITS || evidence.facts.iter().any(|(_, bits)| *bits >= FACT_BITS);
         let fresh = || Episode {
             workload: workload.clone(),
             started: at,
             last: at,
             scores: BTreeMap::new(),
             facts: BTreeMap::new(),
+            calls: BTreeMap::new(),
             peak: None,
             lessons: BTreeSet::new(),
+            windows: Vec::new(),
             spoilt: false,
         };
         if !strong && !self.open.contains_key(&anchor) {
@@ -128,7 +157,7 @@ impl Episodes {
         let episode = self.open.entry(anchor).or_insert_with(fresh);
         // Facts of another workload are not this one's to learn.
         episode.spoilt |= episode.workload != *workload;
-        episode.take(at, score, facts);
+        episode.take(at, evidence);
         episode.view(anchor, level)
     }
 
@@ -136,6 +165,15 @@ impl Episodes {
     pub fn spoil(&mut self, anchor: u64) {
         if let Some(episode) = self.open.get_mut(&anchor) {
             episode.spoilt = true;
+        }
+    }
+
+    /// Keeps a strange window of an open episode, to be learnt when it closes.
+    pub fn keep_window(&mut self, anchor: u64, exe: &Arc<str>, trace: &[u16]) {
+        if let Some(episode) = self.open.get_mut(&anchor)
+            && episode.windows.len() < MAX_WINDOWS
+        {
+            episode.windows.push(StrangeWindow { exe: exe.clone(), trace: trace.to_vec() });
         }
     }
 
@@ -163,8 +201,11 @@ impl Episodes {
     /// What is wrong with episodes that were read from a snapshot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let broken = |episode: &Episode| {
-            let bits = episode.scores.values().chain(episode.facts.values()).all(|bits| bits.is_finite());
-            !bits || episode.facts.len().max(episode.lessons.len()) > MAX_FACTS
+            let bits = episode.scores.values().chain(episode.facts.values()).chain(episode.calls.values());
+            let bits = bits.into_iter().all(|bits| bits.is_finite()) && episode.calls.len() <= MAX_CALLS;
+            let windows = episode.windows.len() > MAX_WINDOWS
+                || episode.windows.iter().any(|window| window.trace.len() > syscall::WINDOW);
+            !bits || windows || episode.facts.len().max(episode.lessons.len()) > MAX_FACTS
         };
         (self.open.len() > MAX_OPEN || self.open.values().any(broken)).then_some("open episodes")
     }
@@ -179,8 +220,9 @@ impl Episodes {
 }
 
 impl Episode {
-    fn take(&mut self, at: Time, score: &AnomalyScore, facts: &[(Fact, f64)]) {
-        let mut news = false;
+    fn take(&mut self, at: Time, evidence: &Evidence) {
+        let Evidence { score, facts, calls } = evidence;
+        let mut news = self.take_calls(calls);
         for coordinate in Coordinate::ALL {
             let part = score.contributions[coordinate as usize];
             if part > 0.0 {
@@ -207,33 +249,54 @@ impl Episode {
         }
     }
 
-    fn sums(&self) -> (f64, f64) {
-        (top(self.scores.values(), TOP_SCORES), top(self.facts.values(), TOP_FACTS))
+    /// `true` when they raise the sum by a bit.
+    fn take_calls(&mut self, calls: &[(u32, f64)]) -> bool {
+        let before = self.call_sum();
+        for (trigram, bits) in calls {
+            if self.calls.len() < MAX_CALLS || self.calls.contains_key(trigram) {
+                self.calls.insert(*trigram, *bits);
+            }
+        }
+        self.call_sum() > before + 1.0
+    }
+
+    fn call_sum(&self) -> f64 {
+        top(self.calls.values(), TOP_CALLS) / TOP_CALLS as f64
+    }
+
+    fn sums(&self) -> (f64, f64, f64) {
+        (top(self.scores.values(), TOP_SCORES), top(self.facts.values(), TOP_FACTS), self.call_sum())
     }
 
     fn score(&self) -> f64 {
-        let (forest, facts) = self.sums();
-        forest + facts
+        let (forest, facts, calls) = self.sums();
+        forest + facts + calls
     }
 
     fn closed(self, anchor: u64, level: f64) -> Closed {
         let view = self.view(anchor, level);
         let teaches = !self.spoilt && !view.over_threshold;
-        Closed { view, lessons: if teaches { self.lessons.into_iter().collect() } else { Vec::new() } }
+        if teaches {
+            Closed { view, lessons: self.lessons.into_iter().collect(), windows: self.windows }
+        } else {
+            Closed { view, lessons: Vec::new(), windows: Vec::new() }
+        }
     }
 
     fn view(&self, anchor: u64, level: f64) -> EpisodeView {
-        let (forest_sum, fact_sum) = self.sums();
+        let (forest_sum, fact_sum, call_sum) = self.sums();
+        let score = forest_sum + fact_sum + call_sum;
         EpisodeView {
             anchor,
             workload: self.workload.clone(),
             started: self.started,
             last: self.last,
-            score: forest_sum + fact_sum,
+            score,
             forest_sum,
             fact_sum,
-            evidence: self.scores.len() + self.facts.len(),
-            over_threshold: forest_sum + fact_sum >= level,
+            call_sum,
+            evidence: self.scores.len() + self.facts.len() + self.calls.len(),
+            over_threshold: score >= level,
             peak: self.peak,
         }
     }
@@ -249,6 +312,26 @@ fn top<'a>(values: impl Iterator<Item = &'a f64>, most: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn add(episodes: &mut Episodes, anchor: u64, at: Time, score: AnomalyScore, facts: &[(Fact, f64)]) -> EpisodeView {
+        let evidence = Evidence { score, facts: facts.to_vec(), calls: &[] };
+        episodes.add(anchor, &"unit:web".into(), at, &evidence, 30.0)
+    }
+
+    #[test]
+    fn calls_never_seen_add_up_over_windows_and_are_bounded() {
+        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
+        let strange: Vec<(u32, f64)> = (0..1_000).map(|trigram| (trigram, 20.0)).collect();
+        let score = score(Coordinate::Seq, 9.0);
+        let mut add = |calls: &[(u32, f64)], second| {
+            let evidence = Evidence { score, facts: Vec::new(), calls };
+            episodes.add(1, &workload, at(second), &evidence, 1_000.0).call_sum
+        };
+        assert_eq!(add(&strange[..4], 0), 2.5, "four of thirty-two places, of 20 bits each");
+        assert_eq!(add(&strange[..4], 1), 2.5, "the same calls again are no news");
+        assert_eq!(add(&strange[4..16], 2), 10.0, "another window adds its own");
+        assert_eq!(add(&strange, 3), 20.0, "and no flood adds more than the mean of thirty-two");
+    }
 
     fn score(coordinate: Coordinate, value: f64) -> AnomalyScore {
         let mut score = AnomalyScore { value, ..AnomalyScore::default() };
@@ -266,16 +349,16 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_of_evidence_counts_once() {
-        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
-        let first = episodes.add(1, &workload, at(0), &score(Coordinate::Seq, 9.0), &[(fact(1), 10.0)], 30.0);
+        let mut episodes = Episodes::default();
+        let first = add(&mut episodes, 1, at(0), score(Coordinate::Seq, 9.0), &[(fact(1), 10.0)]);
         for second in 1..100 {
-            episodes.add(1, &workload, at(second), &score(Coordinate::Seq, 9.0), &[(fact(1), 10.0)], 30.0);
+            add(&mut episodes, 1, at(second), score(Coordinate::Seq, 9.0), &[(fact(1), 10.0)]);
         }
-        let last = episodes.add(1, &workload, at(100), &score(Coordinate::Seq, 9.0), &[], 30.0);
+        let last = add(&mut episodes, 1, at(100), score(Coordinate::Seq, 9.0), &[]);
         assert_eq!(first.score, 19.0);
         assert_eq!(last.score, first.score);
         assert!(!last.over_threshold);
-        let raised = episodes.add(1, &workload, at(101), &score(Coordinate::Net, 12.0), &[(fact(2), 8.0)], 30.0);
+        let raised = add(&mut episodes, 1, at(101), score(Coordinate::Net, 12.0), &[(fact(2), 8.0)]);
         assert!(raised.over_threshold && raised.score == 39.0);
     }
 
@@ -296,16 +379,16 @@ mod tests {
             pre_existing: false,
         };
         assert_eq!(episodes.anchor_of(&child), 3);
-        episodes.add(1, &workload, at(0), &AnomalyScore::default(), &[(fact(1), 10.0)], 30.0);
+        add(&mut episodes, 1, at(0), AnomalyScore::default(), &[(fact(1), 10.0)]);
         assert_eq!(episodes.anchor_of(&child), 1);
     }
 
     #[test]
     fn an_episode_closes_after_five_quiet_minutes_and_weak_evidence_opens_none() {
-        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
-        episodes.add(9, &workload, at(0), &score(Coordinate::Seq, 1.0), &[(fact(1), 2.0)], 30.0);
+        let mut episodes = Episodes::default();
+        add(&mut episodes, 9, at(0), score(Coordinate::Seq, 1.0), &[(fact(1), 2.0)]);
         assert!(!episodes.is_open(9));
-        episodes.add(1, &workload, at(0), &AnomalyScore::default(), &[(fact(1), 10.0)], 30.0);
+        add(&mut episodes, 1, at(0), AnomalyScore::default(), &[(fact(1), 10.0)]);
         assert!(episodes.close(at(299), 30.0).is_empty());
         assert_eq!(episodes.close(at(300), 30.0).len(), 1);
     }

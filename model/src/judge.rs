@@ -9,11 +9,13 @@ use collector_common::syscall;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{self, Counts};
+use crate::episode::Evidence;
 use crate::event::{Body, Event, Time, Window};
 use crate::facts::{self, Fact};
 use crate::features::{Coordinate, FeatureVector};
 use crate::names;
 use crate::online::Detector;
+use crate::reservoir::FACTS_PER_ROW;
 use crate::sequence::{SETTLED_WINDOWS, Sequences, Surprise};
 use crate::workload::{Measures, Workload};
 use crate::{Explanation, FactSurprise, MAX_WORKLOADS, Model, Standing, Verdict};
@@ -35,9 +37,45 @@ const SETTLED_NUMBERS: u32 = 30;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recent {
     at: Time,
-    vector: FeatureVector,
+    /// The spell that began at `since`, and the one before it.
+    spells: [Spell; 2],
+    since: u64,
     minute: u64,
     destinations: BTreeSet<(IpAddr, u16)>,
+}
+
+/// The vectors of ten seconds, joined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Spell {
+    /// As they were scored.
+    own: FeatureVector,
+    /// As they may become a row.
+    row: Lesson,
+}
+
+/// A vector without what its novel facts contribute, and those facts: how new they are is judged again when a tree is grown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Lesson {
+    settled: FeatureVector,
+    novel: Vec<(Fact, f64)>,
+}
+
+impl Lesson {
+    fn join(&mut self, other: &Self) {
+        self.settled = self.settled.joined(&other.settled);
+        for (fact, bits) in &other.novel {
+            if self.novel.len() < FACTS_PER_ROW && !self.novel.iter().any(|(known, _)| known == fact) {
+                self.novel.push((fact.clone(), *bits));
+            }
+        }
+    }
+}
+
+impl Spell {
+    fn join(&mut self, other: &Self) {
+        self.own = self.own.joined(&other.own);
+        self.row.join(&other.row);
+    }
 }
 
 impl Recent {
@@ -48,12 +86,33 @@ impl Recent {
 
     /// Whether what was read from a snapshot is within its bounds.
     fn is_sound(&self) -> bool {
-        self.vector.is_finite() && self.destinations.len() <= MAX_DESTINATIONS
+        let sound = |spell: &Spell| {
+            let bits = spell.row.novel.iter().all(|(_, bits)| bits.is_finite());
+            spell.own.is_finite() && spell.row.settled.is_finite() && bits && spell.row.novel.len() <= FACTS_PER_ROW
+        };
+        self.spells.iter().all(sound) && self.destinations.len() <= MAX_DESTINATIONS
     }
 
-    fn vector_at(&self, at: Time) -> FeatureVector {
-        let age = at.boot_ns.saturating_sub(self.at.boot_ns);
-        if age < TOGETHER_NS { self.vector } else { FeatureVector::default() }
+    /// Joins what the subtree showed in the last ten seconds, or up to twice as long ago: two spells are kept, not every
+    /// vector.
+    fn join_into(&self, at: Time, spell: &mut Spell) {
+        match at.boot_ns.saturating_sub(self.since) / TOGETHER_NS {
+            0 => self.spells.iter().for_each(|known| spell.join(known)),
+            1 => spell.join(&self.spells[0]),
+            _ => (),
+        }
+    }
+
+    /// Takes an event's own vector. What was joined is not taken again, or nothing would ever be forgotten.
+    fn take(&mut self, at: Time, own: Spell) {
+        self.at = at;
+        let age = at.boot_ns.saturating_sub(self.since) / TOGETHER_NS;
+        if age > 0 {
+            let before = std::mem::take(&mut self.spells[0]);
+            self.spells[1] = if age == 1 { before } else { Spell::default() };
+            self.since = at.boot_ns;
+        }
+        self.spells[0].join(&own);
     }
 
     /// Different destinations in this minute.
@@ -88,9 +147,11 @@ impl Model {
     ///
     /// `None` for events that are no evidence: births, ends, denials, and workloads beyond [`MAX_WORKLOADS`].
     ///
-    /// The learning rules: evidence that lost calls teaches nothing; while a workload is ready, nothing of an open episode
-    /// teaches, and what is learnt goes beside the frozen baseline, not into it, until two subtrees have taught it on two
-    /// days ([`Model::tick`]).
+    /// The learning rules: evidence that lost calls teaches nothing. While a workload is ready, no fact or call of an open
+    /// episode is learnt, and what is learnt goes beside the frozen baseline, not into it, until two subtrees have taught it
+    /// on two days ([`Model::tick`]). Rows of the forest and quantities are admitted from everything but findings: a busy
+    /// server always has some episode open, and a forest that is grown from the quiet alone finds every day stranger than
+    /// the one before.
     pub fn observe(&mut self, event: &Event, standing: Standing) -> Option<Verdict> {
         self.now = event.at;
         if let Body::Deny(deny) = &event.body
@@ -121,26 +182,45 @@ impl Model {
         if let Some(coordinate) = self.without {
             own.bits[coordinate as usize] = 0.0;
         }
-        let recent = self.recent.get(&anchor).map_or_else(FeatureVector::default, |recent| recent.vector_at(event.at));
-        let vector = own.joined(&recent);
+        let alone = Spell { own, row: lesson_of(own, &surprises) };
+        let mut together = alone.clone();
+        if let Some(recent) = self.recent.get(&anchor) {
+            recent.join_into(event.at, &mut together);
+        }
+        let vector = together.own;
         let score = self.detector.score(&vector);
 
         let level = self.threshold().level;
         let mut evidence = evidence(&surprises, standing);
         evidence.retain(|(fact, _)| Some(fact.family().coordinate) != self.without);
-        let counted = if standing == Standing::Ready { score } else { Default::default() };
-        let episode = self.episodes.add(anchor, name, event.at, &counted, &evidence, level);
-        let trigrams = sequence.novel.iter().take(NAMED_TRIGRAMS).map(|trigram| names::trigram(*trigram)).collect();
+        let ready = standing == Standing::Ready;
+        let evidence = Evidence {
+            score: if ready { score } else { Default::default() },
+            facts: evidence,
+            calls: if ready { &sequence.novel } else { &[] },
+        };
+        let episode = self.episodes.add(anchor, name, event.at, &evidence, level);
+        let trigrams =
+            sequence.novel.iter().take(NAMED_TRIGRAMS).map(|(trigram, _)| names::trigram(*trigram)).collect();
         let explanation = Explanation::of(&vector, &score, |coordinate| because(coordinate, &surprises, &sequence));
 
         if !complete {
             self.episodes.spoil(anchor);
         }
-        self.remember(anchor, event.at, vector);
-        let may_teach = complete && !early && (standing == Standing::Learning || !self.episodes.is_open(anchor));
-        if may_teach {
-            self.offer_row(event, &exe, &surprises, own);
-            self.learn(event, &exe, &stated, &quantities);
+        self.remember(anchor, event.at, alone);
+        let learning = standing == Standing::Learning;
+        if complete && !early && (learning || !episode.over_threshold) {
+            self.offer_row(event, &exe, &together.row);
+            self.learn_quantities(event, &quantities);
+        }
+        if complete && !early && (learning || !self.episodes.is_open(anchor)) {
+            self.learn(event, &exe, &stated);
+        } else if let Body::Window(window) = &event.body
+            && complete
+            && !early
+            && !sequence.novel.is_empty()
+        {
+            self.episodes.keep_window(anchor, &exe, &window.trace);
         }
         let mut facts = reported(surprises);
         facts.sort_by(|a, b| b.bits.total_cmp(&a.bits).then_with(|| a.fact.cmp(&b.fact)));
@@ -180,31 +260,18 @@ impl Model {
         self.recent.len() < MAX_RECENT || self.recent.contains_key(&anchor)
     }
 
-    fn remember(&mut self, anchor: u64, at: Time, vector: FeatureVector) {
+    fn remember(&mut self, anchor: u64, at: Time, own: Spell) {
         if self.has_room_for(anchor) {
-            let recent = self.recent.entry(anchor).or_default();
-            recent.at = at;
-            recent.vector = vector;
+            self.recent.entry(anchor).or_default().take(at, own);
         }
     }
 
-    /// Offers the event's own vector as a row, once its program is known well enough that its surprise means something.
-    fn offer_row(&mut self, event: &Event, exe: &Arc<str>, surprises: &[FactSurprise], own: FeatureVector) {
+    /// Offers what was scored as a row, once its program is known well enough that its surprise means something.
+    fn offer_row(&mut self, event: &Event, exe: &Arc<str>, row: &Lesson) {
         let Some(known) = self.workloads.get(&event.process.workload) else { return };
         let windows = known.learned.sequences.get(exe).map_or(0, Sequences::windows);
         if matches!(event.body, Body::Window(_)) && windows < SETTLED_WINDOWS {
             return;
-        }
-        let novel: Vec<(Fact, f64)> = surprises
-            .iter()
-            .filter(|surprise| surprise.novel)
-            .map(|surprise| (surprise.fact.clone(), surprise.bits))
-            .collect();
-        let mut settled = own;
-        for (fact, _) in &novel {
-            let coordinate = fact.family().coordinate;
-            let others = surprises.iter().filter(|other| !other.novel && other.fact.family().coordinate == coordinate);
-            settled.bits[coordinate as usize] = others.map(|other| other.bits).fold(0.0, f64::max);
         }
         let kind = match event.body {
             Body::Exec(_) => 1,
@@ -213,10 +280,17 @@ impl Model {
             _ => 3,
         };
         let cell = cell(&event.process.workload, exe, kind);
-        self.detector.offer(cell, event.at, settled, &novel, &self.host);
+        self.detector.offer(cell, event.at, row.settled, &row.novel, &self.host);
     }
 
-    fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact], quantities: &Quantities) {
+    fn learn_quantities(&mut self, event: &Event, quantities: &Quantities) {
+        if let Some(known) = self.workloads.get_mut(&event.process.workload) {
+            learn_numbers(&mut known.measures, quantities);
+        }
+        learn_numbers(&mut self.measures, quantities);
+    }
+
+    fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact]) {
         let process = event.process.cookie;
         let Some(known) = self.workloads.get_mut(&event.process.workload) else { return };
         for fact in stated {
@@ -225,13 +299,9 @@ impl Model {
             self.host.learn(fact, event.at, process);
         }
         if let Body::Window(window) = &event.body {
-            if let Some(sequences) = known.learned.sequences_mut(exe) {
-                sequences.learn(&window.trace);
-            }
+            known.learn_window(exe, &window.trace, event.at, process);
             self.pool.learn(&window.trace);
         }
-        learn_numbers(&mut known.measures, quantities);
-        learn_numbers(&mut self.measures, quantities);
     }
 }
 
@@ -254,11 +324,24 @@ impl Workload {
     }
 }
 
+/// What an event's own vector teaches: novel facts are kept apart.
+fn lesson_of(own: FeatureVector, surprises: &[FactSurprise]) -> Lesson {
+    let mut settled = own;
+    for new in surprises.iter().filter(|surprise| surprise.novel) {
+        let coordinate = new.fact.family().coordinate;
+        let others = surprises.iter().filter(|other| !other.novel && other.fact.family().coordinate == coordinate);
+        settled.bits[coordinate as usize] = others.map(|other| other.bits).fold(0.0, f64::max);
+    }
+    let novel = surprises.iter().filter(|surprise| surprise.novel).take(FACTS_PER_ROW);
+    Lesson { settled, novel: novel.map(|surprise| (surprise.fact.clone(), surprise.bits)).collect() }
+}
+
 /// Whether the kernel reports it before it is over: a window that goes on filling, a connection that may yet be denied. It
-/// comes again when it is, and only then teaches.
+/// comes again when it is, and only then teaches. The window of an idle thread teaches at once, although it comes again: a
+/// daemon's main thread may wait in it for months, and what it did at its start would be new at every start.
 fn is_early(body: &Body) -> bool {
     match body {
-        Body::Window(window) => [syscall::Why::Early as u8, syscall::Why::Idle as u8].contains(&window.why),
+        Body::Window(window) => window.why == syscall::Why::Early as u8,
         Body::Flow(flow) => flow.why == Why::Novel as u8,
         _ => false,
     }
@@ -384,7 +467,7 @@ fn because(coordinate: Coordinate, surprises: &[FactSurprise], sequence: &Surpri
         return sequence
             .novel
             .first()
-            .map_or_else(String::new, |trigram| format!("{} never seen", names::trigram(*trigram)));
+            .map_or_else(String::new, |(trigram, _)| format!("{} never seen", names::trigram(*trigram)));
     }
     let of = |surprise: &&FactSurprise| surprise.fact.family().coordinate == coordinate && !is_part(&surprise.fact);
     let most = surprises.iter().filter(of).max_by(|a, b| a.bits.total_cmp(&b.bits));

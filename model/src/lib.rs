@@ -181,6 +181,10 @@ impl Model {
             known.admit(&fact);
             self.host.learn(&fact, last, anchor);
         }
+        for window in &episode.windows {
+            known.learn_window(&window.exe, &window.trace, last, anchor);
+            self.pool.learn(&window.trace);
+        }
     }
 
     /// Copies what a workload has learnt into the baseline that it is judged against from now on.

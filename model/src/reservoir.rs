@@ -23,7 +23,7 @@ pub const MAX_ROWS: usize = SLOTS * PER_SLOT;
 /// Cells whose last minute is remembered; when there are more, the oldest are forgotten and may give a row early.
 const MAX_CELLS: usize = 16_384;
 /// Novel facts that a row remembers.
-const FACTS_PER_ROW: usize = 8;
+pub(crate) const FACTS_PER_ROW: usize = 8;
 const MINUTE: u64 = 60_000_000_000;
 
 /// One admitted vector.

@@ -2,7 +2,8 @@
 //!
 //! A Witten–Bell model of order three per program, `P(c|ab) = (n(abc) + T(ab)·P(c|b)) / (N(ab) + T(ab))`, down to single
 //! calls and a uniform base. The score of a window is the mean of its eight most surprising *distinct* trigrams, so padding
-//! with ordinary calls dilutes nothing and repeating one strange call adds nothing.
+//! with ordinary calls dilutes nothing and repeating one strange call adds nothing. How much of it was never run before is
+//! told apart: the episode adds that up over its windows ([`crate::episode`]).
 
 use std::collections::BTreeMap;
 
@@ -47,8 +48,8 @@ pub struct Sequences {
 pub struct Surprise {
     /// Mean bits of the eight most surprising distinct calls, 0–20; higher = more anomalous.
     pub bits: f64,
-    /// Trigrams that were never seen, the most surprising first.
-    pub novel: Vec<u32>,
+    /// Trigrams that were never seen and their bits, 0–20, the most surprising first.
+    pub novel: Vec<(u32, f64)>,
 }
 
 impl Sequences {
@@ -102,6 +103,16 @@ impl Sequences {
         }
     }
 
+    /// Trigrams of a window that were never seen, each once.
+    pub fn novel_in(&self, trace: &[u16]) -> Vec<u32> {
+        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
+        let all = numbers.windows(3).map(|three| token::trigram(three[0], three[1], three[2]));
+        let mut novel: Vec<u32> = all.filter(|trigram| !self.three.contains_key(trigram)).collect();
+        novel.sort_unstable();
+        novel.dedup();
+        novel
+    }
+
     /// Scores a window; `pool` is what the host's programs call, for calls that this one never made.
     pub fn surprise(&self, trace: &[u16], pool: &Sequences) -> Surprise {
         let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
@@ -113,8 +124,8 @@ impl Sequences {
         let mut ranked: Vec<(u32, f64)> = bits.into_iter().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let sum: f64 = ranked.iter().take(TOP).map(|(_, bits)| bits).sum();
-        let novel = ranked.iter().map(|(trigram, _)| *trigram).filter(|trigram| !self.three.contains_key(trigram));
-        Surprise { bits: sum / TOP as f64, novel: novel.collect() }
+        ranked.retain(|(trigram, _)| !self.three.contains_key(trigram));
+        Surprise { bits: sum / TOP as f64, novel: ranked }
     }
 
     fn probability(&self, three: &[u16], pool: &Sequences) -> f64 {
@@ -171,7 +182,7 @@ mod tests {
         assert!(known.bits < 0.5 && known.novel.is_empty(), "{known:?}");
         let strange = sequences.surprise(&[0, 1, 232, 41, 42, 33, 33, 33, 59], &sequences);
         assert!(strange.bits > 5.0, "{strange:?}");
-        assert!(strange.novel.contains(&token::trigram(41, 42, 33)));
+        assert!(strange.novel.iter().any(|(trigram, _)| *trigram == token::trigram(41, 42, 33)));
     }
 
     #[test]

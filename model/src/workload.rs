@@ -11,9 +11,13 @@ use crate::facts::Fact;
 use crate::numeric::Numbers;
 use crate::sequence::Sequences;
 
+/// Nanoseconds of a day.
+const DAY: u64 = 86_400_000_000_000;
 /// Days and process subtrees by which a fact enters a baseline that was frozen without it.
 const DAYS_TO_ADMIT: u32 = 2;
 const TREES_TO_ADMIT: u32 = 2;
+/// Trigrams of one program that wait to be admitted; further ones wait for room.
+const MAX_WAITING: usize = 1_024;
 /// Programs that a workload holds.
 pub const MAX_PROGRAMS: usize = 256;
 
@@ -81,6 +85,8 @@ pub struct Workload {
     pub frozen: Option<Box<Baseline>>,
     /// Distributions.
     pub measures: Measures,
+    /// Trigrams by program that the frozen baseline lacks, with the day and the subtree that showed them first.
+    waiting: BTreeMap<Arc<str>, BTreeMap<u32, (u64, u64)>>,
     /// Evidence seen.
     pub tally: Tally,
 }
@@ -109,6 +115,9 @@ impl Workload {
     pub(crate) fn fault(&self) -> Option<&'static str> {
         if !self.measures.is_sound() {
             return Some("distributions of a workload");
+        }
+        if self.waiting.len() > MAX_PROGRAMS || self.waiting.values().any(|waiting| waiting.len() > MAX_WAITING) {
+            return Some("calls that wait to be admitted");
         }
         self.learned.fault().or_else(|| self.frozen.as_deref().and_then(Baseline::fault))
     }
@@ -162,6 +171,32 @@ impl Workload {
             && frozen.facts.get(fact).is_none()
         {
             frozen.facts.take_over(fact, *count);
+        }
+    }
+
+    /// Learns a window of a program, and admits it to the frozen baseline once each of its trigrams has been shown by
+    /// different subtrees on different days, as facts are.
+    pub(crate) fn learn_window(&mut self, exe: &Arc<str>, trace: &[u16], at: Time, process: u64) {
+        if let Some(sequences) = self.learned.sequences_mut(exe) {
+            sequences.learn(trace);
+        }
+        let Some(sequences) = self.frozen.as_deref_mut().and_then(|frozen| frozen.sequences_mut(exe)) else { return };
+        let novel = sequences.novel_in(trace);
+        if novel.is_empty() || (self.waiting.len() >= MAX_PROGRAMS && !self.waiting.contains_key(exe)) {
+            return;
+        }
+        let waiting = self.waiting.entry(exe.clone()).or_default();
+        let today = at.unix_ns / DAY;
+        let was_shown = |trigram: &u32| waiting.get(trigram).is_some_and(|(day, by)| *day != today && *by != process);
+        if novel.iter().all(was_shown) {
+            sequences.learn(trace);
+            novel.iter().for_each(|trigram| _ = waiting.remove(trigram));
+            return;
+        }
+        for trigram in novel {
+            if waiting.len() < MAX_WAITING {
+                waiting.entry(trigram).or_insert((today, process));
+            }
         }
     }
 

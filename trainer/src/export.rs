@@ -33,13 +33,13 @@ pub struct Exporter {
 struct Batch {
     texts: [Vec<String>; 10],
     times: [Vec<u64>; 4],
-    numbers: [Vec<f64>; 5],
+    numbers: [Vec<f64>; 6],
     coordinates: [Vec<f64>; 8],
 }
 
 const TEXTS: [&str; 10] = ["host", "split", "workload", "exe", "kind", "standing", "lane", "part", "span", "why"];
 const TIMES: [&str; 4] = ["unix_ns", "boot_ns", "cookie", "anchor"];
-const NUMBERS: [&str; 5] = ["score", "episode", "forest_sum", "fact_sum", "new_facts"];
+const NUMBERS: [&str; 6] = ["score", "episode", "forest_sum", "fact_sum", "call_sum", "new_facts"];
 
 impl Batch {
     fn len(&self) -> usize {
@@ -140,7 +140,14 @@ impl Exporter {
         ];
         let times = [event.at.unix_ns, event.at.boot_ns, event.process.cookie, verdict.episode.anchor];
         let episode = &verdict.episode;
-        let numbers = [verdict.score.value, episode.score, episode.forest_sum, episode.fact_sum, new_facts as f64];
+        let numbers = [
+            verdict.score.value,
+            episode.score,
+            episode.forest_sum,
+            episode.fact_sum,
+            episode.call_sum,
+            new_facts as f64,
+        ];
         self.batch.texts.iter_mut().zip(texts).for_each(|(column, value)| column.push(value.to_owned()));
         self.batch.times.iter_mut().zip(times).for_each(|(column, value)| column.push(value));
         self.batch.numbers.iter_mut().zip(numbers).for_each(|(column, value)| column.push(value));

@@ -49,10 +49,11 @@ impl Policy {
             return self.say_once(anchor, event.at, workload, why.to_owned());
         }
         let reason = format!(
-            "the episode's {:.1} bits (forest {:.1}, facts {:.1}) reach the threshold of {:.1}",
+            "the episode's {:.1} bits (forest {:.1}, facts {:.1}, calls {:.1}) reach the threshold of {:.1}",
             verdict.episode.score,
             verdict.episode.forest_sum,
             verdict.episode.fact_sum,
+            verdict.episode.call_sum,
             known.threshold().0
         );
         let mut outcomes = Vec::new();

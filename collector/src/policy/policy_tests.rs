@@ -137,6 +137,7 @@ fn verdict(anchor: u64, forest: f64, facts: f64, fact: Option<Fact>) -> Verdict 
             score: forest + facts,
             forest_sum: forest,
             fact_sum: facts,
+            call_sum: 0.0,
             evidence: 1,
             over_threshold: forest + facts >= 24.0,
             peak: Some(score),
