@@ -32,7 +32,10 @@ const AGAIN: u64 = 10_000_000_000;
 /// First-seen destinations told a second and CPU.
 const NOVEL_PER_SECOND: u64 = 500;
 const SECOND: u64 = 1_000_000_000;
-/// `TCP_CLOSE`, `TCP_LISTEN`.
+/// States of TCP (include/net/tcp_states.h).
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECEIVED: i32 = 3;
 const CLOSE: i32 = 7;
 const LISTEN: u32 = 10;
 /// `AF_INET`, `AF_INET6`.
@@ -162,10 +165,9 @@ fn meet(state: &mut State, stats: &mut Stats, socket: *mut c_void, packet: &Pack
             forget(state);
         }
     }
-    if state.direction == Direction::Unknown as u8 {
-        // Nobody connected: TCP was accepted; UDP is what its first packet says.
-        let out = packet.protocol == UDP && outgoing;
-        state.direction = if out { Direction::Out as u8 } else { Direction::In as u8 };
+    // UDP is what its first packet says. TCP that nobody saw begin stays unknown: it is older than the programs.
+    if state.direction == Direction::Unknown as u8 && packet.protocol == UDP {
+        state.direction = if outgoing { Direction::Out as u8 } else { Direction::In as u8 };
     }
     let (local, local_port) =
         if outgoing { (&packet.source, packet.source_port) } else { (&packet.destination, packet.destination_port) };
@@ -260,10 +262,26 @@ fn tell(state: &mut State, stats: &mut Stats, socket: *mut c_void, why: Why, now
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn flow_state(ctx: BtfTracePointContext) -> i32 {
-    if ctx.arg::<i32>(2) == CLOSE {
+    let (before, after) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
+    if after == CLOSE {
         finish(ctx.arg::<*mut c_void>(0), Program::FlowState);
+    } else if after == ESTABLISHED && before == SYN_RECEIVED {
+        begin(ctx.arg::<*mut c_void>(0), Direction::In);
+    } else if after == ESTABLISHED && before == SYN_SENT {
+        begin(ctx.arg::<*mut c_void>(0), Direction::Out);
     }
     0
+}
+
+/// The handshake says who called whom. Its own packets belong to no full socket of a server, so this comes before the first
+/// one that is counted there; a connect program may have said it before.
+#[inline(always)]
+fn begin(socket: *mut c_void, direction: Direction) {
+    if let Some(state) = state_of(socket, CREATE)
+        && state.direction == Direction::Unknown as u8
+    {
+        state.direction = direction as u8;
+    }
 }
 
 #[cgroup_sock(sock_release)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use collector::contain::kill::cookie_in_proc;
 use collector::decode::{Record, trace};
-use collector_common::flow::Flow;
+use collector_common::flow::{Direction, Flow};
 use collector_common::map::{LINEAGE_PRE_EXISTING, Lineage};
 use collector_common::syscall::Why;
 use collector_common::token;
@@ -199,6 +199,7 @@ fn a_socket_older_than_the_agent_gets_its_owner() {
     let flow = ended_flow(&watch, &address);
     assert_eq!((flow.header.cookie, flow.opener), (cookie, cookie));
     assert_eq!(flow.cgroup, watch.cgroup.id());
+    assert_eq!(flow.direction, Direction::Unknown as u8, "nobody saw it connect: it is no server for that");
 }
 
 fn a_walk_takes_no_socket_from_who_uses_it() {

@@ -50,14 +50,15 @@ pub(super) fn flow(flow: &flow::Flow) -> event::Flow {
 /// First local port that Linux gives to clients (`ip_local_port_range`, as the kernel ships it).
 const FIRST_EPHEMERAL: u16 = 32_768;
 
-/// Who called whom. A flow that was met in its middle says nothing certain, and early recordings call it served: one that
-/// leaves an ephemeral port for a port that is none belongs to a client.
+/// Who called whom. A flow that was met in its middle says nothing certain, and recordings of earlier versions call it
+/// served. Its ports tell: a client leaves an ephemeral port for one that is none.
 fn direction(flow: &flow::Flow) -> Direction {
-    let from_ephemeral = flow.local_port >= FIRST_EPHEMERAL && flow.remote_port < FIRST_EPHEMERAL;
+    let (from_ephemeral, to_ephemeral) = (flow.local_port >= FIRST_EPHEMERAL, flow.remote_port >= FIRST_EPHEMERAL);
     match flow.direction {
         out if out == Direction::Out as u8 => Direction::Out,
-        _ if from_ephemeral => Direction::Out,
+        _ if from_ephemeral && !to_ephemeral => Direction::Out,
         served if served == Direction::In as u8 => Direction::In,
+        _ if to_ephemeral && !from_ephemeral => Direction::In,
         _ => Direction::Unknown,
     }
 }
@@ -97,4 +98,23 @@ fn text(bytes: &[u8]) -> String {
 /// An IPv4 address travels as a v4-mapped one and becomes itself again here.
 fn address(bytes: [u8; 16], port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_or_else_the_ports_say_who_called_whom() {
+        let told = |known: Direction, local_port, remote_port| {
+            direction(&flow::Flow { direction: known as u8, local_port, remote_port, ..flow::Flow::default() })
+        };
+        // A worker that was connected to its database before the agent came.
+        assert_eq!(told(Direction::Unknown, 46_638, 5_432), Direction::Out);
+        assert_eq!(told(Direction::In, 46_638, 5_432), Direction::Out, "an earlier recording's word");
+        assert_eq!(told(Direction::Unknown, 5_432, 46_638), Direction::In);
+        assert_eq!(told(Direction::Unknown, 50_051, 46_638), Direction::Unknown, "between two ephemeral ports");
+        assert_eq!(told(Direction::In, 50_051, 46_638), Direction::In);
+        assert_eq!(told(Direction::Out, 700, 46_638), Direction::Out);
+    }
 }
