@@ -5,6 +5,7 @@ mod support;
 use collector_common::flow::{Direction, Why};
 use collector_common::syscall;
 use model::event::Window;
+use model::random::Random;
 use model::{Body, Coordinate, Model, Params, Standing, Verdict};
 use support::{DATABASE, HTTPD, SHOP, World, flow, judge, learnt, process, window_of, worker};
 
@@ -65,6 +66,36 @@ fn calls_are_admitted_once_two_subtrees_have_shown_them_on_two_days() {
     assert!(!show(&mut world, 501).trigrams.is_empty(), "one subtree alone teaches on no number of days");
     assert!(!show(&mut world, 503).trigrams.is_empty(), "judged first, learnt afterwards");
     assert!(show(&mut world, 504).trigrams.is_empty(), "two subtrees on two days have shown them");
+}
+
+#[test]
+fn calls_that_are_strange_by_their_order_alone_are_not_strange_where_order_is_gone() {
+    let judged = |shuffles: bool| {
+        let mut world = World::new(6);
+        let mut random = Random::new(7);
+        let mut model = support::model(Params::default());
+        let mut prepared = |mut window: Window| {
+            if shuffles {
+                (1..window.trace.len()).rev().for_each(|at| window.trace.swap(at, random.below(at + 1)));
+            }
+            Body::Window(window)
+        };
+        for _ in 0..400 {
+            let window = world.ordinary();
+            let event = world.event(&worker(), prepared(window));
+            model.observe(&event, Standing::Learning);
+            world.pass(0.2);
+        }
+        model.freeze(SHOP, world.now());
+        // The calls of ordinary requests, backwards.
+        let backwards: Vec<u16> = [232, 1, 3, 40, 5, 257, 4, 0, 288].into_iter().cycle().take(128).collect();
+        judge(&mut model, &world.event(&worker(), prepared(window_of(&backwards, 4_000))))
+    };
+    let (ordered, shuffled) = (judged(false), judged(true));
+    let seq = |verdict: &Verdict| verdict.vector.get(Coordinate::Seq);
+    assert!(seq(&ordered) > 8.0 && ordered.episode.call_sum > 2.0, "{ordered:?}");
+    assert!(seq(&shuffled) < 0.7 * seq(&ordered), "{} after {}", seq(&shuffled), seq(&ordered));
+    assert!(shuffled.episode.call_sum < 0.5 * ordered.episode.call_sum, "{shuffled:?}");
 }
 
 #[test]

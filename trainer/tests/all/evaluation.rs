@@ -61,16 +61,12 @@ fn what_an_attack_did_and_how_soon_it_was_found_is_said() {
 }
 
 #[test]
-fn without_the_order_of_calls_the_sequence_says_nothing_more_than_what_was_called() {
+fn without_the_order_of_calls_trigrams_find_no_more() {
+    // What that does to our own sequence is shown on calls that are strange by their order alone: the model's own tests.
     let options = Options { ablations: false, ..Options::default() };
     let (ordered, shuffled) = (evaluated(&options), evaluated(&Options { shuffle_calls: true, ..options }));
     let stide = |evaluation: &Evaluation| row(evaluation, "STIDE, n = 3").ap.unwrap_or(0.0);
     assert!(stide(&shuffled) < stide(&ordered) + 1e-9, "{} {}", stide(&shuffled), stide(&ordered));
-    let peak = |evaluation: &Evaluation| {
-        let walks = evaluation.attacks.iter().filter(|attack| attack.class == Class::InProcess);
-        walks.map(|attack| attack.peak).fold(0.0, f64::max)
-    };
-    assert!(peak(&shuffled) < peak(&ordered), "{} {}", peak(&shuffled), peak(&ordered));
 }
 
 #[test]
