@@ -17,6 +17,10 @@ pub enum Why {
     Close = 3,
 }
 
+/// [`Header::flags`]: the direction was seen to be that, by a handshake, a connect or a first datagram. Recordings of earlier
+/// versions, which guessed, do not have it.
+pub const FLOW_WITNESSED: u16 = 1;
+
 /// Who began a flow.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

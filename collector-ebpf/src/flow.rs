@@ -14,7 +14,7 @@ use aya_ebpf::macros::{btf_tracepoint, cgroup_skb, cgroup_sock, cgroup_sock_addr
 use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray};
 use aya_ebpf::programs::{BtfTracePointContext, SkBuffContext, SockAddrContext, SockContext};
 use collector_common::Kind;
-use collector_common::flow::{BUCKETS, Direction, Flow, Why};
+use collector_common::flow::{BUCKETS, Direction, FLOW_WITNESSED, Flow, Why};
 use collector_common::map::{DestinationKey, MAX_DESTINATIONS, MAX_READY, RowKey};
 use collector_common::stats::{Program, Stats};
 
@@ -230,7 +230,8 @@ fn tell(state: &mut State, stats: &mut Stats, socket: *mut c_void, why: Why, now
     if user == 0 {
         stats.unattributed += 1;
     }
-    let header = stats::header(stats, Kind::Flow, size_of::<Flow>(), 0, user);
+    let flags = if state.direction == Direction::Unknown as u8 { 0 } else { FLOW_WITNESSED };
+    let header = stats::header(stats, Kind::Flow, size_of::<Flow>(), flags, user);
     let Some(mut entry) = BULK.reserve::<Flow>(0) else {
         stats.ring_full += 1;
         return;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use collector::agent::inbox::Lane;
 use collector::decode::Record;
-use collector_common::flow::{Direction, Flow, Why};
+use collector_common::flow::{Direction, FLOW_WITNESSED, Flow, Why};
 use collector_common::header::tgid_of;
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{Outcome, Watch, end, run};
@@ -147,6 +147,7 @@ fn an_accepted_connection_belongs_to_the_worker() {
     let flow = flows.iter().find(|flow| flow.direction == Direction::In as u8).unwrap_or_else(|| panic!("{flows:?}"));
     assert_eq!(tgid_of(flow.header.cookie), worker, "who serves it");
     assert_eq!(tgid_of(flow.opener), master, "who listened");
+    assert_eq!(flow.header.flags & FLOW_WITNESSED, FLOW_WITNESSED, "the handshake was seen");
     assert!(flow.tx_bytes >= 500);
 }
 

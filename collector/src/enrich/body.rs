@@ -56,6 +56,8 @@ fn direction(flow: &flow::Flow) -> Direction {
     let (from_ephemeral, to_ephemeral) = (flow.local_port >= FIRST_EPHEMERAL, flow.remote_port >= FIRST_EPHEMERAL);
     match flow.direction {
         out if out == Direction::Out as u8 => Direction::Out,
+        // Whatever port the other end has chosen to call from.
+        served if served == Direction::In as u8 && flow.header.flags & flow::FLOW_WITNESSED != 0 => Direction::In,
         _ if from_ephemeral && !to_ephemeral => Direction::Out,
         served if served == Direction::In as u8 => Direction::In,
         _ if to_ephemeral && !from_ephemeral => Direction::In,
@@ -109,6 +111,10 @@ mod tests {
         let told = |known: Direction, local_port, remote_port| {
             direction(&flow::Flow { direction: known as u8, local_port, remote_port, ..flow::Flow::default() })
         };
+        let mut called = flow::Flow { direction: Direction::In as u8, local_port: 50_051, ..flow::Flow::default() };
+        called.remote_port = 700;
+        called.header.flags = flow::FLOW_WITNESSED;
+        assert_eq!(direction(&called), Direction::In, "no caller makes a client of a server by his choice of a port");
         // A worker that was connected to its database before the agent came.
         assert_eq!(told(Direction::Unknown, 46_638, 5_432), Direction::Out);
         assert_eq!(told(Direction::In, 46_638, 5_432), Direction::Out, "an earlier recording's word");
