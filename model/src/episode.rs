@@ -2,10 +2,12 @@
 //!
 //! `S = Σ top-3 largest contributions of different coordinates + Σ top-5 bits of different facts of at least 6 bits + Σ top-32
 //! bits of different calls in an order that was never seen / 32`. The last term tells a corner of known code from code that
-//! was never run before, in however many windows or threads its calls are hidden. The contributions of one vector add up to its score, so a vector that is seen again with one more coordinate raised counts
-//! only what is new. The anchor is the nearest
-//! ancestor against which a fact stands, else the process itself; an episode closes five minutes after its last new distinct
-//! evidence, at the latest after a day. Only then, and only if it never came near a finding, may its facts be learnt.
+//! was never run before, in however many windows or threads its calls are hidden. The contributions of one vector add up to
+//! its score, so a vector that is seen again with one more coordinate raised counts only what is new.
+//!
+//! The anchor is the nearest ancestor against which a fact stands, else the process itself; an episode closes five minutes
+//! after its last new distinct evidence, at the latest after a day. Only then, and only if it never reached the threshold,
+//! may its facts and calls be learnt.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +36,7 @@ const LONGEST_NS: u64 = 86_400_000_000_000;
 const TOP_SCORES: usize = 3;
 const TOP_FACTS: usize = 5;
 const TOP_CALLS: usize = 32;
-/// Calls that an episode keeps.
+/// Calls that an episode keeps, the strongest ones.
 const MAX_CALLS: usize = 64;
 
 /// What one event brings against a subtree.
@@ -253,11 +255,18 @@ impl Episode {
     fn take_calls(&mut self, calls: &[(u32, f64)]) -> bool {
         let before = self.call_sum();
         for (trigram, bits) in calls {
-            if self.calls.len() < MAX_CALLS || self.calls.contains_key(trigram) {
-                self.calls.insert(*trigram, *bits);
+            self.calls.insert(*trigram, *bits);
+            if self.calls.len() > MAX_CALLS {
+                self.drop_weakest_call();
             }
         }
         self.call_sum() > before + 1.0
+    }
+
+    /// Whoever floods an episode with weak calls first must not keep the strong ones out.
+    fn drop_weakest_call(&mut self) {
+        let weakest = self.calls.iter().min_by(|a, b| a.1.total_cmp(b.1)).map(|(trigram, _)| *trigram);
+        weakest.and_then(|trigram| self.calls.remove(&trigram));
     }
 
     fn call_sum(&self) -> f64 {
@@ -331,6 +340,19 @@ mod tests {
         assert_eq!(add(&strange[..4], 1), 2.5, "the same calls again are no news");
         assert_eq!(add(&strange[4..16], 2), 10.0, "another window adds its own");
         assert_eq!(add(&strange, 3), 20.0, "and no flood adds more than the mean of thirty-two");
+    }
+
+    #[test]
+    fn a_flood_of_weak_calls_leaves_room_for_strong_ones() {
+        let (mut episodes, workload): (_, Arc<str>) = (Episodes::default(), "unit:web".into());
+        let weak: Vec<(u32, f64)> = (0..1_000).map(|trigram| (trigram, 1.0)).collect();
+        let strong: Vec<(u32, f64)> = (2_000..2_032).map(|trigram| (trigram, 20.0)).collect();
+        let mut add = |calls: &[(u32, f64)]| {
+            let evidence = Evidence { score: score(Coordinate::Seq, 9.0), facts: Vec::new(), calls };
+            episodes.add(1, &workload, at(0), &evidence, 1_000.0).call_sum
+        };
+        assert_eq!(add(&weak), 1.0);
+        assert_eq!(add(&strong), 20.0);
     }
 
     fn score(coordinate: Coordinate, value: f64) -> AnomalyScore {

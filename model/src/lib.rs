@@ -190,7 +190,7 @@ impl Model {
     /// Copies what a workload has learnt into the baseline that it is judged against from now on.
     pub fn freeze(&mut self, workload: &str, at: Time) {
         if let Some(known) = self.workloads.get_mut(workload) {
-            known.frozen = Some(Box::new(known.learned.clone()));
+            known.freeze();
             self.calibration.begin(at);
         }
     }

@@ -16,8 +16,10 @@ const DAY: u64 = 86_400_000_000_000;
 /// Days and process subtrees by which a fact enters a baseline that was frozen without it.
 const DAYS_TO_ADMIT: u32 = 2;
 const TREES_TO_ADMIT: u32 = 2;
-/// Trigrams of one program that wait to be admitted; further ones wait for room.
+/// Trigrams of one program that wait to be admitted; further ones are counted as overflow.
 const MAX_WAITING: usize = 1_024;
+/// What nobody else has shown within so many days waits no longer: a monthly job shows it again in time.
+const DAYS_TO_WAIT: u64 = 35;
 /// Programs that a workload holds.
 pub const MAX_PROGRAMS: usize = 256;
 
@@ -87,6 +89,8 @@ pub struct Workload {
     pub measures: Measures,
     /// Trigrams by program that the frozen baseline lacks, with the day and the subtree that showed them first.
     waiting: BTreeMap<Arc<str>, BTreeMap<u32, (u64, u64)>>,
+    /// Trigrams that found no room to wait.
+    not_waiting: u64,
     /// Evidence seen.
     pub tally: Tally,
 }
@@ -174,19 +178,29 @@ impl Workload {
         }
     }
 
+    /// Judges by what has been learnt so far from now on.
+    pub(crate) fn freeze(&mut self) {
+        self.frozen = Some(Box::new(self.learned.clone()));
+        self.waiting.clear();
+    }
+
     /// Learns a window of a program, and admits it to the frozen baseline once each of its trigrams has been shown by
-    /// different subtrees on different days, as facts are.
+    /// different subtrees on different days, as facts are. Calls admit no program: what the frozen baseline holds, a fence
+    /// lets start.
     pub(crate) fn learn_window(&mut self, exe: &Arc<str>, trace: &[u16], at: Time, process: u64) {
         if let Some(sequences) = self.learned.sequences_mut(exe) {
             sequences.learn(trace);
         }
-        let Some(sequences) = self.frozen.as_deref_mut().and_then(|frozen| frozen.sequences_mut(exe)) else { return };
+        let frozen = self.frozen.as_deref_mut();
+        let Some(sequences) = frozen.and_then(|frozen| frozen.sequences.get_mut(exe)) else { return };
         let novel = sequences.novel_in(trace);
-        if novel.is_empty() || (self.waiting.len() >= MAX_PROGRAMS && !self.waiting.contains_key(exe)) {
+        if novel.is_empty() {
             return;
         }
+        // As many as the frozen baseline has programs, at most.
         let waiting = self.waiting.entry(exe.clone()).or_default();
         let today = at.unix_ns / DAY;
+        waiting.retain(|_, (day, _)| day.saturating_add(DAYS_TO_WAIT) >= today);
         let was_shown = |trigram: &u32| waiting.get(trigram).is_some_and(|(day, by)| *day != today && *by != process);
         if novel.iter().all(was_shown) {
             sequences.learn(trace);
@@ -196,6 +210,8 @@ impl Workload {
         for trigram in novel {
             if waiting.len() < MAX_WAITING {
                 waiting.entry(trigram).or_insert((today, process));
+            } else if !waiting.contains_key(&trigram) {
+                self.not_waiting = self.not_waiting.saturating_add(1);
             }
         }
     }
@@ -217,7 +233,10 @@ impl Workload {
             last_seen: self.tally.last,
             last_new: self.learned.facts.newest(),
             singleton_share: of.facts.singleton_share(),
-            overflow: of.overflow + of.facts.overflow() + sequences().map(Sequences::overflow).sum::<u64>(),
+            overflow: self.not_waiting
+                + of.overflow
+                + of.facts.overflow()
+                + sequences().map(Sequences::overflow).sum::<u64>(),
             frozen: self.frozen.is_some(),
         }
     }

@@ -99,6 +99,23 @@ fn calls_that_are_strange_by_their_order_alone_are_not_strange_where_order_is_go
 }
 
 #[test]
+fn a_program_that_was_not_frozen_is_not_let_in_by_its_calls() {
+    let (mut world, mut model) = shop(8);
+    let programs = model.exes(SHOP);
+    for day in 0..4 {
+        // Started before anybody looked: nothing but its calls is seen, and they are ordinary ones.
+        let stranger = process(700 + day, "/opt/stranger", &[]);
+        for _ in 0..3 {
+            let window = world.ordinary();
+            judge(&mut model, &world.event(&stranger, Body::Window(window)));
+        }
+        settle(&mut world, &mut model);
+        world.pass(DAY);
+    }
+    assert_eq!(model.exes(SHOP), programs, "a fence lets these start");
+}
+
+#[test]
 fn what_was_found_never_becomes_a_habit() {
     let (mut world, mut model) = shop(3);
     for day in 0..5 {
