@@ -60,9 +60,12 @@ fn shows_connections() -> bool {
 
 fn act(args: &[String]) {
     match args[0].as_str() {
-        // count FILE: writes a growing number into a file.
+        // count FILE: writes a growing number into a file. A file that is written in place is empty for a moment, in which
+        // it may be read, or its writer frozen.
         "count" => (0..u64::MAX).for_each(|n| {
-            fs::write(&args[1], n.to_string()).expect("written");
+            let next = format!("{}.next", args[1]);
+            fs::write(&next, n.to_string()).expect("written");
+            fs::rename(&next, &args[1]).expect("renamed");
             pause(2);
         }),
         // brood: forty double-forked orphans, and a loop that forks on and on.
@@ -112,14 +115,16 @@ fn child(cgroup: &Cgroup, args: &[&str]) -> Command {
 fn counter(cgroup: &Cgroup, file: &Path) -> Child {
     let child = child(cgroup, &["count", &file.to_string_lossy()]).spawn().expect("a counter");
     let deadline = Instant::now() + Duration::from_secs(10 * support::slowness());
-    while number_in(file) < 3 && Instant::now() < deadline {
+    while !file.exists() || number_in(file) < 3 {
+        assert!(Instant::now() < deadline, "the counter does not count");
         pause(5);
     }
     child
 }
 
 fn number_in(file: &Path) -> u64 {
-    fs::read_to_string(file).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    let text = fs::read_to_string(file).expect("the counter's file");
+    text.parse().expect("a whole number")
 }
 
 fn counts_on(file: &Path) -> bool {
@@ -145,6 +150,7 @@ fn a_frozen_cgroup_stands_still() {
     assert!(counts_on(&file), "thawed, it goes on where it was");
     assert!(!freeze::thaw(&cgroup.path).expect("nothing to do"), "what somebody else froze is not ours to thaw");
     end(child);
+    let _ = fs::remove_file(file.with_extension("next"));
     let _ = fs::remove_file(file);
 }
 
