@@ -2,6 +2,9 @@
 //!
 //! TCP ends when its state becomes CLOSE, not when a process lets go of it: megabytes may still be queued then. UDP ends
 //! with its socket. A connect to a place that a ready workload does not know is told before it happens.
+//!
+//! A datagram server answers by the socket that everybody calls: what goes to somebody who has spoken to it is an answer and
+//! stays in the server's one flow, what goes to anybody else is a flow of its own.
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
@@ -86,6 +89,17 @@ struct ToldKey {
     pad: u32,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct HeardKey {
+    socket: u64,
+    remote: [u8; 16],
+    port: u64,
+}
+
+/// Who has spoken to a UDP socket first, and when last. Somebody who is forgotten here is a destination when answered.
+#[map(name = "heard")]
+static HEARD: LruHashMap<HeardKey, u64> = LruHashMap::with_max_entries(16_384, 0);
 /// When a first-seen destination was told.
 #[map(name = "novel_told")]
 static NOVEL_TOLD: LruHashMap<ToldKey, u64> = LruHashMap::with_max_entries(8_192, 0);
@@ -140,6 +154,9 @@ fn count(ctx: &SkBuffContext, program: Program, outgoing: bool) {
         stats.no_storage += 1;
         return;
     };
+    if parsed.protocol == TCP {
+        owner::inherit(socket.cast());
+    }
     // SAFETY: helpers on the context.
     let (now, cookie) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_socket_cookie(skb.cast())) };
     state.socket = cookie;
@@ -150,24 +167,27 @@ fn count(ctx: &SkBuffContext, program: Program, outgoing: bool) {
     }
 }
 
-/// Notes the peer. An unconnected UDP client that turns to another one begins a new flow.
+/// Notes the peer. An unconnected UDP socket that calls somebody else, or is called by others after it has called, begins a
+/// new flow.
 #[inline(always)]
 fn meet(state: &mut State, stats: &mut Stats, socket: *mut c_void, packet: &Packet, outgoing: bool, now: u64) {
     let (remote, remote_port) =
         if outgoing { (&packet.destination, packet.destination_port) } else { (&packet.source, packet.source_port) };
     let same = state.remote_port == remote_port && state.remote == *remote;
-    if state.tx_packets + state.rx_packets != 0 {
-        if same || packet.protocol == TCP {
-            return;
-        }
-        if state.direction == Direction::Out as u8 {
+    let is_first = state.tx_packets + state.rx_packets == 0;
+    if !is_first && (same || packet.protocol == TCP) {
+        return;
+    }
+    // TCP that nobody saw begin stays unknown: it is older than the programs.
+    if packet.protocol == UDP {
+        let direction = said_first(state.socket, remote, remote_port, outgoing, now);
+        if !is_first && (state.direction == Direction::Out as u8 || direction == Direction::Out) {
             tell(state, stats, socket, Why::Close, now);
             forget(state);
+            state.direction = direction as u8;
+        } else if state.direction == Direction::Unknown as u8 {
+            state.direction = direction as u8;
         }
-    }
-    // UDP is what its first packet says. TCP that nobody saw begin stays unknown: it is older than the programs.
-    if state.direction == Direction::Unknown as u8 && packet.protocol == UDP {
-        state.direction = if outgoing { Direction::Out as u8 } else { Direction::In as u8 };
     }
     let (local, local_port) =
         if outgoing { (&packet.source, packet.source_port) } else { (&packet.destination, packet.destination_port) };
@@ -180,6 +200,22 @@ fn meet(state: &mut State, stats: &mut Stats, socket: *mut c_void, packet: &Pack
         state.first_ns = now;
         state.told_ns = now;
     }
+}
+
+/// Who of the two has spoken first, as far as is remembered.
+#[inline(always)]
+fn said_first(socket: u64, remote: &[u8; 16], port: u16, outgoing: bool, now: u64) -> Direction {
+    if outgoing {
+        return if has_spoken(socket, remote, port) { Direction::In } else { Direction::Out };
+    }
+    let _ = HEARD.insert(&HeardKey { socket, remote: *remote, port: port as u64 }, &now, 0);
+    Direction::In
+}
+
+#[inline(always)]
+fn has_spoken(socket: u64, remote: &[u8; 16], port: u16) -> bool {
+    // SAFETY: only its presence is asked for.
+    unsafe { HEARD.get(&HeardKey { socket, remote: *remote, port: port as u64 }) }.is_some()
 }
 
 #[inline(always)]
@@ -266,10 +302,11 @@ pub fn flow_state(ctx: BtfTracePointContext) -> i32 {
     let (before, after) = (ctx.arg::<i32>(1), ctx.arg::<i32>(2));
     if after == CLOSE {
         finish(ctx.arg::<*mut c_void>(0), Program::FlowState);
+    } else if after == SYN_SENT {
+        // Also when the other end calls at the same moment and both go on from SYN_RECEIVED.
+        begin(ctx.arg::<*mut c_void>(0), Direction::Out);
     } else if after == ESTABLISHED && before == SYN_RECEIVED {
         begin(ctx.arg::<*mut c_void>(0), Direction::In);
-    } else if after == ESTABLISHED && before == SYN_SENT {
-        begin(ctx.arg::<*mut c_void>(0), Direction::Out);
     }
     0
 }
@@ -353,6 +390,10 @@ fn connecting(context: *mut bpf_sock_addr, is_v4: bool, is_connect: bool) {
         return;
     }
     let (remote, port, protocol) = destination(context, is_v4);
+    // SAFETY: a helper on the context.
+    if !is_connect && has_spoken(unsafe { bpf_get_socket_cookie(context.cast()) }, &remote, port) {
+        return;
+    }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: read only.
     let Some(lineage) = (unsafe { LINEAGE.get(&tgid) }) else {

@@ -131,6 +131,8 @@ offsets! {
     OFF_FILES_FDT,
     /// fdtable.fd
     OFF_FDT_FD,
+    /// 1 = the kernel has `struct mptcp_sock`.
+    HAS_MPTCP,
     /// Longest time in jiffies that a window stays open.
     MAX_AGE_JIFFIES,
     /// Time after which a known use of a directory is told again, so that user space learns how regular it is.

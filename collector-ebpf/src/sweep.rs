@@ -50,7 +50,8 @@ pub extern "C" fn sweep_sockets(context: *const TaskFile) -> i32 {
     }
     // SAFETY: a socket; its sock is tested.
     let sk: *mut c_void = unsafe { field(socket, &OFF_SOCKET_SK) };
-    if sk.is_null() || !is_internet(sk.cast()) {
+    // SAFETY: a sock.
+    if sk.is_null() || !unsafe { owner::is_internet(sk.cast()) } {
         return 0;
     }
     let Some(stats) = stats::of(Program::Owner) else { return 0 };
@@ -70,14 +71,6 @@ pub extern "C" fn sweep_sockets(context: *const TaskFile) -> i32 {
     owner.tgid = task.tgid();
     owner::take(owner, lineage, task.cgroup());
     0
-}
-
-#[inline(always)]
-fn is_internet(sk: *const u8) -> bool {
-    // SAFETY: a sock.
-    let family: u16 = unsafe { field(sk, &OFF_SOCK_FAMILY) };
-    // AF_INET, AF_INET6.
-    family == 2 || family == 10
 }
 
 /// Shows the open window of a thread that made no call for longer than a window may stay open.

@@ -4,9 +4,10 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::mem::{size_of, zeroed};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,10 +32,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let on = support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("no_way_of_connecting_passes_a_denial", no_way_of_connecting_passes_a_denial),
         ("no_datagram_and_no_raw_packet_leaves_an_isolated_tree", no_datagram_and_no_raw_packet_leaves),
         ("moving_to_another_cgroup_does_not_leave_the_tree", moving_to_another_cgroup_does_not_help),
+        ("what_a_multipath_listener_accepted_is_denied_too", what_a_multipath_listener_accepted_is_denied_too),
     ];
     support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)))
 }
@@ -42,11 +44,28 @@ fn main() -> ExitCode {
 // ---- The puppet ----------------------------------------------------------------------------------------------------
 
 fn act() {
+    let mut listener = None;
+    let mut accepted: Vec<TcpStream> = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
         let (way, rest) = line.split_once(' ').unwrap_or((&line, "0"));
         let errno = match way {
             "move" => std::fs::write(rest, "0").err().and_then(|error| error.raw_os_error()).unwrap_or(0),
+            // Answers the port, or a negative errno.
+            "listen-mptcp" => {
+                let made = multipath_listener();
+                let port = made.as_ref().map_or_else(|errno| -errno, |listener| port_of(listener).into());
+                listener = made.ok();
+                port
+            }
+            "accept" => {
+                accepted.push(listener.as_ref().expect("a listener").accept().expect("a caller").0);
+                0
+            }
+            "say" => {
+                let said = accepted[rest.parse::<usize>().expect("a number")].write_all(b"out");
+                said.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
+            }
             way => attempt(way, rest.parse().expect("a port")),
         };
         println!("{errno}");
@@ -91,6 +110,40 @@ fn attempt(way: &str, port: u16) -> i32 {
         }
     };
     if done < 0 { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) } else { 0 }
+}
+
+fn port_of(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("its address").port()
+}
+
+/// As Go listens since 1.24. The error is an errno.
+fn multipath_listener() -> Result<TcpListener, i32> {
+    let errno = || std::io::Error::last_os_error().raw_os_error().unwrap_or(-1);
+    let address = v4(0);
+    // SAFETY: a new descriptor, which is owned from here on, and an address of the size that is told.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
+        if socket < 0 {
+            return Err(errno());
+        }
+        let owned = OwnedFd::from_raw_fd(socket);
+        let bound = libc::bind(socket, (&raw const address).cast(), size_of_val(&address) as u32);
+        if bound < 0 || libc::listen(socket, 16) < 0 { Err(errno()) } else { Ok(TcpListener::from(owned)) }
+    }
+}
+
+/// A caller who speaks MPTCP, where the kernel can.
+fn multipath_caller(port: u16) -> TcpStream {
+    let address = v4(port);
+    // SAFETY: as above.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
+        assert!(socket >= 0, "a socket");
+        let owned = OwnedFd::from_raw_fd(socket);
+        let size = size_of_val(&address) as u32;
+        assert_eq!(libc::connect(socket, (&raw const address).cast(), size), 0, "connected");
+        TcpStream::from(owned)
+    }
 }
 
 unsafe fn connect<A>(kind: i32, protocol: i32, address: &A) -> i32 {
@@ -278,5 +331,44 @@ fn moving_to_another_cgroup_does_not_help() {
     for place in &places {
         assert_eq!(inside.errno("move", place.path.join("cgroup.procs").display()), 0, "it may move");
         assert_eq!(inside.errno("tcp", port), EPERM, "but that is no way out");
+    }
+}
+
+/// Such a listener's connections are cloned from a socket of the kernel's own, which no process has ever made.
+fn what_a_multipath_listener_accepted_is_denied_too() {
+    let watch = Watch::new("multipath");
+    let (mut inside, mut outside) = (Puppet::start(&watch), Puppet::start(&watch));
+    let mut callers = [&mut inside, &mut outside].map(|puppet| {
+        let port = puppet.errno("listen-mptcp", 0);
+        if CANNOT.contains(&-port) {
+            println!("MPTCP does not exist on this kernel (errno {})", -port);
+            return Vec::new();
+        }
+        let port = u16::try_from(port).unwrap_or_else(|_| panic!("errno {}", -port));
+        // The first two are spoken to before the denial, the other two never were.
+        let plain = || TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        let callers = vec![plain(), multipath_caller(port), plain(), multipath_caller(port)];
+        for _ in &callers {
+            puppet.errno("accept", 0);
+        }
+        callers
+    });
+    if callers[0].is_empty() {
+        return;
+    }
+    let heard = |caller: &mut TcpStream| {
+        caller.set_read_timeout(Some(Duration::from_millis(300))).expect("set");
+        caller.read(&mut [0; 8]).unwrap_or(0)
+    };
+    for (at, caller) in callers[0].iter_mut().take(2).enumerate() {
+        assert_eq!(inside.errno("say", at), 0);
+        assert_eq!(heard(caller), 3, "before the denial it comes through");
+    }
+    let _enforcer = isolate(&watch, &inside);
+    for at in 0..4 {
+        inside.errno("say", at);
+        assert_eq!(heard(&mut callers[0][at]), 0, "caller {at} of the denied tree");
+        assert_eq!(outside.errno("say", at), 0);
+        assert_eq!(heard(&mut callers[1][at]), 3, "caller {at} of somebody else");
     }
 }

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -21,10 +22,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let skip = !support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 7] = [
         ("a_connection_belongs_to_its_client_v4_v6_and_v4_mapped", a_connection_belongs_to_its_client),
         ("an_accepted_connection_belongs_to_the_worker_that_serves_it", an_accepted_connection_belongs_to_the_worker),
         ("datagrams_belong_to_their_sender", datagrams_belong_to_their_sender),
+        ("the_answers_of_a_datagram_server_are_no_destinations", answers_are_no_destinations),
+        ("connections_of_a_multipath_listener_belong_to_who_serves_them", multipath_connections_belong_to_who_serves),
         ("what_is_still_queued_at_close_is_counted", what_is_still_queued_at_close_is_counted),
         ("an_unknown_destination_of_a_ready_workload_is_told_at_once", an_unknown_destination_is_told_at_once),
     ];
@@ -53,6 +56,46 @@ fn act(args: &[String]) {
                 socket.recv(&mut [0; 100]).expect("answered");
             }
         }
+        // ask plain|multipath ADDRESS: reads 500 bytes, thanks.
+        "ask" => {
+            let mut stream =
+                if arg(1) == "plain" { TcpStream::connect(arg(2)).expect("connected") } else { multipath(arg(2)) };
+            stream.read_exact(&mut [0; 500]).expect("answered");
+            stream.write_all(b"ta!").expect("thanked");
+        }
+        // answer N ADDRESS: prints where it listens, answers N datagrams when all have come, then calls the address by the same
+        // socket.
+        "answer" => {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            println!("{}", socket.local_addr().expect("its address"));
+            let count: usize = arg(1).parse().expect("a number");
+            let callers: Vec<SocketAddr> =
+                (0..count).map(|_| socket.recv_from(&mut [0; 100]).expect("a datagram").1).collect();
+            for caller in callers {
+                socket.send_to(&[7; 50], caller).expect("answered");
+            }
+            socket.send_to(&[7; 50], arg(2)).expect("sent");
+        }
+        // serve-multipath N: listens as Go does, answers N callers of either protocol.
+        "serve-multipath" => {
+            // SAFETY: a new descriptor, owned from here on.
+            let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) };
+            if socket < 0 {
+                println!("none");
+                return;
+            }
+            // SAFETY: as above; a listener that was not bound gets a port of its own.
+            let listener = unsafe {
+                assert_eq!(libc::listen(socket, 16), 0, "it listens");
+                TcpListener::from(OwnedFd::from_raw_fd(socket))
+            };
+            println!("{}", listener.local_addr().expect("its address").port());
+            for _ in 0..arg(1).parse().expect("a number") {
+                let (mut stream, _) = listener.accept().expect("a client");
+                stream.write_all(&[7; 500]).expect("answered");
+                stream.read_exact(&mut [0; 3]).expect("thanked");
+            }
+        }
         // serve: a master listens, a forked worker accepts one connection and answers 500 bytes.
         "serve" => {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -72,6 +115,23 @@ fn act(args: &[String]) {
             unsafe { libc::wait(std::ptr::null_mut()) };
         }
         other => panic!("no child action {other}"),
+    }
+}
+
+/// A connection by MPTCP.
+fn multipath(address: &str) -> TcpStream {
+    let SocketAddr::V4(to) = address.parse().expect("an address") else { panic!("IPv4 only") };
+    // SAFETY: a plain structure of numbers; a new descriptor, owned from here on; an address of the size that is told.
+    unsafe {
+        let mut address: libc::sockaddr_in = std::mem::zeroed();
+        address.sin_family = libc::AF_INET as u16;
+        address.sin_port = to.port().to_be();
+        address.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
+        let stream = TcpStream::from(OwnedFd::from_raw_fd(socket));
+        let size = size_of_val(&address) as u32;
+        assert_eq!(libc::connect(socket, (&raw const address).cast(), size), 0, "connected");
+        stream
     }
 }
 
@@ -170,6 +230,73 @@ fn datagrams_belong_to_their_sender() {
     assert_eq!((flow.protocol, flow.direction), (17, Direction::Out as u8));
     assert_eq!((flow.tx_packets, flow.rx_packets), (3, 3));
     assert_eq!(flow.tx_bytes, 3 * (100 + 28), "payload, UDP and IP headers");
+}
+
+fn answers_are_no_destinations() {
+    let mut watch = Watch::new("answers");
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let place = stranger.local_addr().expect("its address");
+    watch.kernel.mark_ready(watch.cgroup.id(), true).expect("marked");
+    let mut command = child(&watch, &["answer", "3", &place.to_string()]);
+    let mut server = command.stdout(Stdio::piped()).spawn().expect("a server");
+    let mut told = std::io::BufRead::lines(std::io::BufReader::new(server.stdout.take().expect("its output")));
+    let address = told.next().expect("an address").expect("text");
+    let callers: [UdpSocket; 3] = std::array::from_fn(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    for caller in &callers {
+        caller.send_to(&[1; 20], &address).expect("asked");
+    }
+    for caller in &callers {
+        assert_eq!(caller.recv(&mut [0; 100]).expect("answered"), 50);
+    }
+    assert!(server.wait().expect("its end").success());
+    let outcome = finish(watch);
+    let novel: Vec<u16> = outcome
+        .records
+        .iter()
+        .filter_map(|(_, record)| match record {
+            Record::Flow(flow) if flow.why == Why::Novel as u8 => Some(flow.remote_port),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(novel, [place.port()], "whoever asked first is no destination");
+    let flows = closed(&outcome);
+    let [served, called] = &flows[..] else { panic!("{flows:?}") };
+    assert_eq!((served.direction, served.rx_packets, served.tx_packets), (Direction::In as u8, 3, 3));
+    assert_eq!((called.direction, called.tx_packets), (Direction::Out as u8, 1));
+    assert_eq!(called.remote_port, place.port());
+}
+
+/// They are cloned from a socket that the kernel made for itself, and MPTCP's packets go by such sockets, too.
+fn multipath_connections_belong_to_who_serves() {
+    let watch = Watch::new("multipath");
+    let mut command = child(&watch, &["serve-multipath", "2"]);
+    let mut server = command.stdout(Stdio::piped()).spawn().expect("a server");
+    let pid = server.id();
+    let mut told = std::io::BufRead::lines(std::io::BufReader::new(server.stdout.take().expect("its output")));
+    let port = told.next().expect("a port").expect("text");
+    if port == "none" {
+        println!("MPTCP does not exist on this kernel");
+        return;
+    }
+    let callers = ["plain", "multipath"];
+    for caller in callers {
+        let mut client = child(&watch, &["ask", caller, &format!("127.0.0.1:{port}")]).spawn().expect("a client");
+        assert!(client.wait().expect("its end").success(), "{caller}");
+    }
+    assert!(server.wait().expect("its end").success());
+    let port: u16 = port.parse().expect("a number");
+    let outcome = finish(watch);
+    let flows = closed(&outcome);
+    let served: Vec<_> = flows.iter().filter(|flow| flow.local_port == port).collect();
+    assert_eq!(served.len(), callers.len(), "{flows:?}");
+    for flow in served {
+        assert_eq!((tgid_of(flow.header.cookie), flow.direction), (pid, Direction::In as u8), "{flow:?}");
+        assert!(flow.tx_bytes >= 500);
+    }
+    for flow in flows.iter().filter(|flow| flow.remote_port == port) {
+        assert_ne!(flow.header.cookie, 0, "a caller's: {flow:?}");
+        assert_eq!(flow.direction, Direction::Out as u8);
+    }
 }
 
 fn what_is_still_queued_at_close_is_counted() {

@@ -101,7 +101,7 @@ pub fn deny_egress(ctx: SkBuffContext) -> i32 {
         file: NO_FILE,
     };
     let mut search = begin(control, &wish, skb);
-    match packet::socket(skb).and_then(|socket| owner::of(socket.cast(), 0)) {
+    match packet::socket(skb).and_then(|socket| owner::behind(socket.cast())) {
         Some(owner) if owner.flags & LINEAGE_PROTECTED != 0 => return 1,
         Some(owner) => {
             search.cgroup = owner.cgroup;

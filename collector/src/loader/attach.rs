@@ -70,6 +70,7 @@ const fn use_of_socket(program: &'static str, function: &'static str, instead_of
 /// that could not be denied.
 pub const TABLE: &[Row] = &[
     row("owner_create", Hook::Cgroup("sock_create"), true, "owners of new sockets: flows and established denials"),
+    row("owner_listen", Hook::Tracepoint("inet_sock_set_state"), true, "owners of what multipath listeners accept"),
     row(
         "owner_send",
         Hook::Tracepoint("sock_send_length"),

@@ -124,6 +124,8 @@ impl Offsets {
                 }
             }
         }
+        // A program that only names the helper for such sockets is refused where there are none.
+        offsets.globals.push(("HAS_MPTCP", types.offset_of("mptcp_sock", "sk").is_some().into()));
         Ok(offsets)
     }
 }
