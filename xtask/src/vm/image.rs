@@ -26,26 +26,23 @@ impl Binaries {
     pub fn build(root: &Path, arch: Arch) -> anyhow::Result<Self> {
         bpf::build_for(root, arch.name())?;
         arch.add_target()?;
+        let output = compiler(root, arch)
+            .args(["--message-format=json-render-diagnostics", "-q"])
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            bail!("cargo test --no-run failed");
+        }
         let mut found = BTreeMap::new();
-        for arguments in ["test", "build"] {
-            let output = compiler(root, arch, arguments)
-                .args(["--message-format=json-render-diagnostics", "-q"])
-                .stderr(Stdio::inherit())
-                .output()?;
-            if !output.status.success() {
-                bail!("cargo {arguments} failed");
-            }
-            for line in String::from_utf8_lossy(&output.stdout).lines() {
-                let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-                let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str())
-                else {
-                    continue;
-                };
-                let is_test = message["target"]["kind"][0] == "test" && name.starts_with(PREFIX);
-                let is_agent = message["target"]["kind"][0] == "bin" && name == "stockade" && arguments == "build";
-                if is_test || is_agent {
-                    found.insert(name.to_owned(), PathBuf::from(path));
-                }
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+            let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str()) else {
+                continue;
+            };
+            let is_test = message["target"]["kind"][0] == "test" && name.starts_with(PREFIX);
+            let is_agent = name == "stockade" && message["profile"]["test"] == false;
+            if is_test || is_agent {
+                found.insert(name.to_owned(), PathBuf::from(path));
             }
         }
         if !found.contains_key("stockade") {
@@ -107,14 +104,12 @@ impl Binaries {
     }
 }
 
-/// `cargo test` or `cargo build` for an architecture. Another one than this machine's is built without the C library of Kafka,
-/// and static: it needs a compiler, but no libraries beside it.
-fn compiler(root: &Path, arch: Arch, what: &str) -> Command {
+/// `cargo test` for an architecture; it builds the agent beside its tests. Built by itself the agent would have other features,
+/// and everything would be built twice. Another architecture than this machine's is built without the C library of Kafka, and
+/// static: it needs a compiler, but no libraries beside it.
+fn compiler(root: &Path, arch: Arch) -> Command {
     let mut command = cargo(root);
-    command.arg(what);
-    if what == "test" {
-        command.arg("--no-run");
-    }
+    command.args(["test", "--no-run"]);
     if arch.is_native() {
         command.arg("--workspace");
     } else {
