@@ -229,9 +229,13 @@ fn used_by(ctx: &FEntryContext) -> i32 {
 /// Somebody in process context uses the socket. Cheap when it is the one that used it before.
 #[inline(always)]
 fn used(socket: *mut c_void) {
-    let Some(owner) = of(socket, 0) else { return };
-    if owner.tgid != (bpf_get_current_pid_tgid() >> 32) as u32 {
-        stamp(owner);
+    match of(socket, 0) {
+        Some(owner) if owner.tgid != (bpf_get_current_pid_tgid() >> 32) as u32 => stamp(owner),
+        Some(_) => (),
+        // Accepted by a multipath listener that is older than these programs.
+        // SAFETY: the programs' argument is a sock.
+        None if unsafe { is_internet(socket.cast()) } => adopt(socket),
+        None => (),
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! The binary is its own child: `--child puppet`, which does what it is told and prints the errno.
 
+#[path = "support/multipath.rs"]
+mod multipath;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::mem::{size_of, zeroed};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +54,7 @@ fn act() {
             "move" => std::fs::write(rest, "0").err().and_then(|error| error.raw_os_error()).unwrap_or(0),
             // Answers the port, or a negative errno.
             "listen-mptcp" => {
-                let made = multipath_listener();
+                let made = multipath::listener();
                 let port = made.as_ref().map_or_else(|errno| -errno, |listener| port_of(listener).into());
                 listener = made.ok();
                 port
@@ -114,36 +115,6 @@ fn attempt(way: &str, port: u16) -> i32 {
 
 fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().expect("its address").port()
-}
-
-/// As Go listens since 1.24. The error is an errno.
-fn multipath_listener() -> Result<TcpListener, i32> {
-    let errno = || std::io::Error::last_os_error().raw_os_error().unwrap_or(-1);
-    let address = v4(0);
-    // SAFETY: a new descriptor, which is owned from here on, and an address of the size that is told.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
-        if socket < 0 {
-            return Err(errno());
-        }
-        let owned = OwnedFd::from_raw_fd(socket);
-        let bound = libc::bind(socket, (&raw const address).cast(), size_of_val(&address) as u32);
-        if bound < 0 || libc::listen(socket, 16) < 0 { Err(errno()) } else { Ok(TcpListener::from(owned)) }
-    }
-}
-
-/// A caller who speaks MPTCP, where the kernel can.
-fn multipath_caller(port: u16) -> TcpStream {
-    let address = v4(port);
-    // SAFETY: as above.
-    unsafe {
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
-        assert!(socket >= 0, "a socket");
-        let owned = OwnedFd::from_raw_fd(socket);
-        let size = size_of_val(&address) as u32;
-        assert_eq!(libc::connect(socket, (&raw const address).cast(), size), 0, "connected");
-        TcpStream::from(owned)
-    }
 }
 
 unsafe fn connect<A>(kind: i32, protocol: i32, address: &A) -> i32 {
@@ -347,7 +318,7 @@ fn what_a_multipath_listener_accepted_is_denied_too() {
         let port = u16::try_from(port).unwrap_or_else(|_| panic!("errno {}", -port));
         // The first two are spoken to before the denial, the other two never were.
         let plain = || TcpStream::connect(("127.0.0.1", port)).expect("connected");
-        let callers = vec![plain(), multipath_caller(port), plain(), multipath_caller(port)];
+        let callers = vec![plain(), multipath::caller(port), plain(), multipath::caller(port)];
         for _ in &callers {
             puppet.errno("accept", 0);
         }

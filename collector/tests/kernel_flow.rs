@@ -1,10 +1,11 @@
 //! Flows on the running kernel: every socket's traffic belongs to the process that used it. Loopback only.
 
+#[path = "support/multipath.rs"]
+mod multipath;
 mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -56,10 +57,13 @@ fn act(args: &[String]) {
                 socket.recv(&mut [0; 100]).expect("answered");
             }
         }
-        // ask plain|multipath ADDRESS: reads 500 bytes, thanks.
+        // ask plain|multipath PORT: reads 500 bytes, thanks.
         "ask" => {
-            let mut stream =
-                if arg(1) == "plain" { TcpStream::connect(arg(2)).expect("connected") } else { multipath(arg(2)) };
+            let port = arg(2).parse().expect("a port");
+            let mut stream = match arg(1) {
+                "plain" => TcpStream::connect(("127.0.0.1", port)).expect("connected"),
+                _ => multipath::caller(port),
+            };
             stream.read_exact(&mut [0; 500]).expect("answered");
             stream.write_all(b"ta!").expect("thanked");
         }
@@ -78,16 +82,9 @@ fn act(args: &[String]) {
         }
         // serve-multipath N: listens as Go does, answers N callers of either protocol.
         "serve-multipath" => {
-            // SAFETY: a new descriptor, owned from here on.
-            let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP) };
-            if socket < 0 {
+            let Ok(listener) = multipath::listener() else {
                 println!("none");
                 return;
-            }
-            // SAFETY: as above; a listener that was not bound gets a port of its own.
-            let listener = unsafe {
-                assert_eq!(libc::listen(socket, 16), 0, "it listens");
-                TcpListener::from(OwnedFd::from_raw_fd(socket))
             };
             println!("{}", listener.local_addr().expect("its address").port());
             for _ in 0..arg(1).parse().expect("a number") {
@@ -115,23 +112,6 @@ fn act(args: &[String]) {
             unsafe { libc::wait(std::ptr::null_mut()) };
         }
         other => panic!("no child action {other}"),
-    }
-}
-
-/// A connection by MPTCP.
-fn multipath(address: &str) -> TcpStream {
-    let SocketAddr::V4(to) = address.parse().expect("an address") else { panic!("IPv4 only") };
-    // SAFETY: a plain structure of numbers; a new descriptor, owned from here on; an address of the size that is told.
-    unsafe {
-        let mut address: libc::sockaddr_in = std::mem::zeroed();
-        address.sin_family = libc::AF_INET as u16;
-        address.sin_port = to.port().to_be();
-        address.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP);
-        let stream = TcpStream::from(OwnedFd::from_raw_fd(socket));
-        let size = size_of_val(&address) as u32;
-        assert_eq!(libc::connect(socket, (&raw const address).cast(), size), 0, "connected");
-        stream
     }
 }
 
@@ -280,7 +260,7 @@ fn multipath_connections_belong_to_who_serves() {
     }
     let callers = ["plain", "multipath"];
     for caller in callers {
-        let mut client = child(&watch, &["ask", caller, &format!("127.0.0.1:{port}")]).spawn().expect("a client");
+        let mut client = child(&watch, &["ask", caller, &port]).spawn().expect("a client");
         assert!(client.wait().expect("its end").success(), "{caller}");
     }
     assert!(server.wait().expect("its end").success());

@@ -3,6 +3,8 @@
 //!
 //! The binary is its own child: `--child ACTION ADDRESS`, moved on line by line.
 
+#[path = "support/multipath.rs"]
+mod multipath;
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,9 +28,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let on = support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         ("an_idle_thread_shows_what_it_did_and_tells_it_again_when_it_ends", an_idle_thread_shows_what_it_did),
         ("a_socket_older_than_the_agent_gets_its_owner", a_socket_older_than_the_agent_gets_its_owner),
+        (
+            "what_an_older_multipath_listener_accepts_gets_its_owner",
+            what_an_older_multipath_listener_accepts_gets_its_owner,
+        ),
         ("a_walk_takes_no_socket_from_who_uses_it", a_walk_takes_no_socket_from_who_uses_it),
         ("a_socket_that_was_handed_on_belongs_to_who_uses_it", a_socket_that_was_handed_on_belongs_to_who_uses_it),
     ];
@@ -54,6 +60,16 @@ fn act(action: &str, address: &str) {
         "talk" => {
             let mut stream = TcpStream::connect(address).expect("connected");
             step("connected");
+            stream.write_all(&[7; 1_000]).expect("sent");
+            step("sent");
+        }
+        // Accepts when it is told to, and answers.
+        "serve-multipath" => {
+            let listener = multipath::listener();
+            step(
+                &listener.as_ref().map_or(0, |listener| listener.local_addr().expect("its address").port()).to_string(),
+            );
+            let (mut stream, _) = listener.expect("a listener").accept().expect("a caller");
             stream.write_all(&[7; 1_000]).expect("sent");
             step("sent");
         }
@@ -98,9 +114,13 @@ impl Puppet {
     }
 
     fn is_at(&mut self, place: &str) {
+        assert_eq!(self.says(), place);
+    }
+
+    fn says(&mut self) -> String {
         let mut line = String::new();
         self.words.read_line(&mut line).expect("a line");
-        assert_eq!(line.trim(), place);
+        line.trim().to_owned()
     }
 
     fn go_on(&mut self) {
@@ -200,6 +220,30 @@ fn a_socket_older_than_the_agent_gets_its_owner() {
     assert_eq!((flow.header.cookie, flow.opener), (cookie, cookie));
     assert_eq!(flow.cgroup, watch.cgroup.id());
     assert_eq!(flow.direction, Direction::Unknown as u8, "nobody saw it connect: it is no server for that");
+}
+
+/// A walk finds the socket that its process holds, not the kernel's own below it, from which what it accepts is cloned.
+fn what_an_older_multipath_listener_accepts_gets_its_owner() {
+    let cgroup = Cgroup::new("older-multipath");
+    let mut puppet = Puppet::start(&cgroup, "serve-multipath", "");
+    let port: u16 = puppet.says().parse().expect("a port");
+    if port == 0 {
+        println!("MPTCP does not exist on this kernel");
+        return;
+    }
+    let mut watch = Watch::over(cgroup, |_| ());
+    take_in(&mut watch, &puppet);
+    watch.kernel.sweep_sockets().expect("a walk");
+    let cookie = puppet.cookie();
+    let mut caller = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    puppet.go_on();
+    puppet.is_at("sent");
+    puppet.go_on();
+    let _ = caller.read_to_end(&mut Vec::new());
+    drop(caller);
+    let is_ended = |record: &Record| matches!(record, Record::Flow(flow) if flow.local_port == port && flow.why == 3);
+    let Record::Flow(flow) = watch.wait_for("ended flow", is_ended) else { unreachable!() };
+    assert_eq!((flow.header.cookie, flow.direction), (cookie, Direction::In as u8));
 }
 
 fn a_walk_takes_no_socket_from_who_uses_it() {
