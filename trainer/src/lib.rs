@@ -18,4 +18,5 @@ pub mod kafka;
 pub mod labels;
 pub mod report;
 pub mod stats;
+pub mod streaming;
 pub mod summary;
