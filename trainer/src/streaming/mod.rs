@@ -3,6 +3,16 @@
 //! The protocol, the same for every method: rows in an order drawn by the seed, the first [`MOST_ROWS`] of it; the first
 //! [`WARM_UP`] rows are learnt and not evaluated; seeds `0..seeds`, and of AUC and average precision the median over them.
 
+mod adaptive;
+mod half_space;
+mod online;
+mod rivals;
+
+pub use adaptive::AdaptiveForest;
+pub use half_space::HalfSpaceTrees;
+pub use online::{OnlineForest, Reading};
+pub use rivals::RIVALS;
+
 use crate::datasets::Table;
 use crate::stats;
 use model::random::Random;
@@ -66,7 +76,7 @@ pub fn once(method: &Method, table: &Table, seed: u64) -> Vec<(f64, bool)> {
 }
 
 /// The order of the rows; every method meets the same one.
-fn order(rows: usize, seed: u64) -> Vec<usize> {
+pub fn order(rows: usize, seed: u64) -> Vec<usize> {
     let mut random = Random::new(seed ^ 0x006f_7264_6572);
     let mut order: Vec<usize> = (0..rows).collect();
     for at in (1..rows).rev() {
