@@ -1,11 +1,13 @@
 //! What a user of the trainer would notice. One binary, since each is linked with all of polars.
 
 mod cli;
+mod conformance;
 mod demo;
 mod evaluation;
 mod golden;
 mod ingest;
 mod journals;
 mod memory;
+mod outside;
 mod summaries;
 mod support;
