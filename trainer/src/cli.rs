@@ -7,6 +7,7 @@ mod evaluate;
 mod export;
 mod ingest;
 mod inspect;
+mod rivals;
 mod train;
 mod tune;
 
@@ -44,6 +45,8 @@ enum Command {
     Export(export::Options),
     /// Our trees on public sets.
     Datasets(datasets::Options),
+    /// Rivals beside us, on the own corpus and on public sets.
+    Rivals(rivals::Options),
 }
 
 /// Runs what was asked for.
@@ -62,6 +65,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options),
         Command::Datasets(options) => datasets::run(options),
+        Command::Rivals(options) => rivals::run(options),
     }
 }
 
