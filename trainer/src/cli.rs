@@ -7,6 +7,7 @@ mod evaluate;
 mod export;
 mod ingest;
 mod inspect;
+mod rivals;
 mod streaming;
 mod train;
 mod tune;
@@ -45,6 +46,8 @@ enum Command {
     Export(export::Options),
     /// Our trees on public sets.
     Datasets(datasets::Options),
+    /// Rivals beside us, on the own corpus and on public sets.
+    Rivals(rivals::Options),
     /// Streaming detectors side by side on ADBench's tables: score, then learn.
     Streaming(streaming::Options),
 }
@@ -65,6 +68,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options),
         Command::Datasets(options) => datasets::run(options),
+        Command::Rivals(options) => rivals::run(options),
         Command::Streaming(options) => streaming::run(options),
     }
 }

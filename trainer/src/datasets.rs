@@ -7,6 +7,7 @@ mod lines;
 mod manifest;
 mod nsl_kdd;
 mod public;
+mod traces;
 mod zeek;
 
 use std::path::{Path, PathBuf};

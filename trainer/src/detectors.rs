@@ -4,18 +4,26 @@
 
 mod batch;
 mod features;
+mod outside;
 mod rate;
 mod robust;
 mod stide;
 mod trivial;
 
+use std::path::Path;
+
 use model::Verdict;
 use model::event::Event;
 
+pub use batch::{Fitted, Kind};
 pub use features::{RAW, RAW_NAMES, raw};
+pub use outside::{Recorder, Vectors};
+pub use robust::Centres;
 
 /// What a detector may look at.
 pub struct Seen<'a> {
+    /// Its place in the host's days, the same in every pass.
+    pub key: EventKey,
     /// The event.
     pub event: &'a Event,
     /// What the model says about it: the eight coordinates are there.
@@ -26,10 +34,19 @@ pub struct Seen<'a> {
     pub late: bool,
 }
 
+/// An event of a host: the day's number among all, and its place in the day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventKey {
+    /// Day.
+    pub day: u32,
+    /// Place, from 0 on.
+    pub place: u32,
+}
+
 /// A rival.
 pub trait Detector {
     /// Name of its row.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Learns from a training day.
     fn learn(&mut self, seen: &Seen);
@@ -43,8 +60,21 @@ pub trait Detector {
         Ok(())
     }
 
-    /// Scores an event; higher = more anomalous.
-    fn score(&mut self, seen: &Seen) -> f64;
+    /// Scores an event; finite, higher = more anomalous.
+    ///
+    /// # Errors
+    ///
+    /// When it has no score for the event: that ends the evaluation, since any number in its place would be invented.
+    fn score(&mut self, seen: &Seen) -> anyhow::Result<f64>;
+
+    /// Every day was scored.
+    ///
+    /// # Errors
+    ///
+    /// When what it wrote or read is not whole.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// Every rival, in the order of the table. Each is seeded by itself, so that leaving one out changes no other.
@@ -62,4 +92,13 @@ pub fn all(seed: u64) -> Vec<Box<dyn Detector>> {
         Box::new(trivial::Constant),
         Box::new(trivial::Random::new(seed)),
     ]
+}
+
+/// Rivals that scored this host's events outside of this program: `FOLDER/HOST.parquet`, one column a rival.
+///
+/// # Errors
+///
+/// When the file is missing or damaged.
+pub fn from_outside(folder: &Path, host: &str) -> anyhow::Result<Vec<Box<dyn Detector>>> {
+    outside::read(&folder.join(format!("{host}.parquet")))
 }

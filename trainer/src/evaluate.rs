@@ -11,13 +11,14 @@ mod policy;
 mod track;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use model::{Coordinate, Params};
 
 pub use belongs::{Labels, Part};
 pub use outcome::{AtBudget, AttackResult, ChangeResult, ClassResult, DayCount, Evaluation, Oracle, Row, level};
-pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, pass};
+pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, pass, pass_beside};
 pub use policy::lane;
 pub use track::{DayNumber, Lane, Rise, SpanNumber, Track};
 
@@ -34,6 +35,8 @@ pub struct Options {
     pub budgets: Vec<f64>,
     /// Rivals beside our own rows.
     pub rivals: bool,
+    /// Folder of scores that rivals gave outside of this program: HOST.parquet.
+    pub outside: Option<PathBuf>,
     /// Our own system without each coordinate in turn.
     pub ablations: bool,
     /// A control: shuffle the calls inside each window.
@@ -51,6 +54,7 @@ impl Default for Options {
             seed: 1,
             budgets: vec![10.0, 1.0, 0.1],
             rivals: true,
+            outside: None,
             ablations: true,
             shuffle_calls: false,
             jobs: 2,
@@ -131,13 +135,14 @@ fn passes<'a, 'b>(hosts: &'b [HostDays<'a>], options: &Options) -> Vec<PassOf<'a
         params: options.params.clone(),
         seed: options.seed,
         rivals: options.rivals,
+        outside: options.outside.clone(),
         without: None,
         shuffle_calls: options.shuffle_calls,
     };
     let mut all: Vec<PassOf> = hosts.iter().map(|days| (None, days, plan.clone())).collect();
     if options.ablations {
         for coordinate in Coordinate::ALL {
-            let plan = Plan { without: Some(coordinate), rivals: false, ..plan.clone() };
+            let plan = Plan { without: Some(coordinate), rivals: false, outside: None, ..plan.clone() };
             all.extend(hosts.iter().map(|days| (Some(coordinate), days, plan.clone())));
         }
     }

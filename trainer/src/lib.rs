@@ -17,6 +17,7 @@ pub mod journal;
 pub mod kafka;
 pub mod labels;
 pub mod report;
+pub mod rivals;
 pub mod stats;
 pub mod streaming;
 pub mod summary;

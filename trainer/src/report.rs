@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::evaluate::Evaluation;
 
-pub use markdown::markdown;
+pub use markdown::{markdown, rows};
 
 /// Writes `scorecard.md`, `scorecard.json` and the plots into a folder, each whole or not at all.
 ///

@@ -1,16 +1,21 @@
-//! `cargo xtask eval`: the scorecard, from the recorded corpus.
+//! `cargo xtask eval`: the scorecard, from the recorded corpus; and, beside it, what rivals reach.
+
+mod rivals;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::{cargo, must, run, told};
 
 /// How much.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
     /// With the passes without each coordinate, and the public sets that are there; writes docs/scorecard.md and a dated log.
     #[arg(long)]
     full: bool,
@@ -22,8 +27,18 @@ pub struct Options {
     jobs: usize,
 }
 
+/// What else can be evaluated.
+#[derive(Subcommand)]
+enum What {
+    /// scikit-learn, river and the streaming forests of the literature beside us; writes docs/rivals.md.
+    Rivals(rivals::Options),
+}
+
 /// Makes the journals that are missing, evaluates, and writes the scorecard.
 pub fn eval(root: &Path, options: &Options) -> anyhow::Result<()> {
+    if let Some(What::Rivals(asked)) = &options.what {
+        return rivals::rivals(root, asked);
+    }
     let corpus = root.join(&options.corpus);
     let target = run::target(root)?;
     let journals = target.join("corpus");

@@ -51,7 +51,7 @@ pub fn notebooks(root: &Path, options: &Options) -> anyhow::Result<()> {
     let target = run::target(root)?;
     let out = target.join("notebooks");
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let python = environment(root, &out)?;
+    let python = environment(&root.join("notebooks/requirements.txt"), &out)?;
     if !options.keep_data {
         data(root, &target, &out, options.journals.as_deref())?;
     }
@@ -74,10 +74,9 @@ pub fn notebooks(root: &Path, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interpreter of the pinned environment.
-fn environment(root: &Path, out: &Path) -> anyhow::Result<PathBuf> {
-    let wanted = root.join("notebooks/requirements.txt");
-    let pinned = std::fs::read_to_string(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+/// The interpreter of an environment with what the requirements pin, in `OUT/venv`; made when it is missing or other.
+pub fn environment(wanted: &Path, out: &Path) -> anyhow::Result<PathBuf> {
+    let pinned = std::fs::read_to_string(wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
     let (venv, done) = (out.join("venv"), out.join("venv/installed.txt"));
     let python = venv.join("bin/python");
     if std::fs::read_to_string(&done).is_ok_and(|installed| installed == pinned) {
@@ -88,7 +87,7 @@ fn environment(root: &Path, out: &Path) -> anyhow::Result<PathBuf> {
     }
     println!("install  {} into {}", wanted.display(), venv.display());
     must(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&wanted))?;
+    must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(wanted))?;
     std::fs::write(&done, pinned)?;
     Ok(python)
 }

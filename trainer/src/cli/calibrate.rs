@@ -36,6 +36,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         params: model::Params { seed: options.seed, ..model::Params::default() },
         seed: options.seed,
         rivals: false,
+        outside: None,
         without: None,
         shuffle_calls: false,
     };

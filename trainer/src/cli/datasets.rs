@@ -47,7 +47,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let (rows, positives) = loaded.counts();
         let counted = if set.rows.is_some() { "as published" } else { "which nothing published was compared with" };
         eprintln!("loaded   {}: {rows} rows, {positives} positive, {counted}", set.name);
-        results.extend(evaluate_set(&set.name, &loaded, options.seeds));
+        results.extend(evaluate_set(&set.name, &loaded, options.seeds)?);
     }
     if results.is_empty() {
         bail!("{} holds no set: `cargo xtask datasets fetch all` brings them there", options.from.display());

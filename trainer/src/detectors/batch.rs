@@ -23,19 +23,74 @@ const CLUSTERS: usize = 8;
 /// Rows without which nothing is fitted.
 const LEAST_ROWS: usize = 32;
 
-/// What is fitted.
-enum Fitted {
+/// A detector of rows that was fitted once.
+pub enum Fitted {
+    /// Too few rows to fit anything: every score is 0.
     Nothing,
+    /// Our trees.
     Forest(Forest),
+    /// Principal components.
     Pca(Components),
+    /// Means, one a row.
     Means(Array2<f64>),
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
+/// What can be fitted.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// An isolation forest of 100 trees of 256 rows: minus the mean depth.
     Forest,
+    /// Distance from the plane of three principal components.
     Pca,
+    /// Distance from the nearest of eight means.
     Means,
+}
+
+impl Fitted {
+    /// Fits rows; the means and the components draw no lots that a seed could change.
+    ///
+    /// # Errors
+    ///
+    /// When a number is not finite, or the rows have no columns or too many.
+    pub fn to(kind: Kind, rows: Array2<f64>, seed: u64) -> anyhow::Result<Self> {
+        if let Some(((row, column), value)) = rows.indexed_iter().find(|(_, value)| !value.is_finite()) {
+            bail!("row {row}, column {column} is {value}");
+        }
+        if rows.nrows() < LEAST_ROWS {
+            return Ok(Self::Nothing);
+        }
+        let dataset = Dataset::from(rows);
+        Ok(match kind {
+            Kind::Forest => Self::Forest(ForestParams::new(TREES, SAMPLE, seed).check_ref()?.fit(&dataset)?),
+            Kind::Pca => {
+                Self::Pca(Components::of(dataset.records()).context("the principal components cannot be found")?)
+            }
+            Kind::Means => {
+                let means = KMeans::params(CLUSTERS).max_n_iterations(100).fit(&dataset);
+                Self::Means(means.context("the means cannot be found")?.centroids().clone())
+            }
+        })
+    }
+
+    /// Scores a row as wide as those it was fitted to; higher = more anomalous.
+    ///
+    /// # Errors
+    ///
+    /// When a number is not finite.
+    pub fn score(&self, point: &[f64]) -> anyhow::Result<f64> {
+        if let Some(value) = point.iter().find(|value| !value.is_finite()) {
+            bail!("a number is {value}");
+        }
+        Ok(match self {
+            Self::Nothing => 0.0,
+            Self::Forest(forest) => -forest.depth(point),
+            Self::Pca(components) => components.residual(ArrayView1::from(point)),
+            Self::Means(means) => {
+                let to = |mean: ArrayView1<f64>| mean.iter().zip(point).map(|(m, x)| (m - x).powi(2)).sum();
+                means.rows().into_iter().map(to).fold(f64::INFINITY, f64::min).sqrt()
+            }
+        })
+    }
 }
 
 enum Rows {
@@ -60,12 +115,12 @@ impl Batch {
     /// The forest on our eight coordinates.
     pub fn forest_on_coordinates(seed: u64) -> Self {
         let rows = Rows::Coordinates(Sample::new(seed ^ 0x101));
-        Self::new("batch forest, eight coordinates", Kind::Forest, rows, seed ^ 0x102)
+        Self::new("our batch forest, eight coordinates", Kind::Forest, rows, seed ^ 0x102)
     }
 
     /// The forest on plain numbers.
     pub fn forest_on_raw(seed: u64) -> Self {
-        Self::new("batch forest, raw features", Kind::Forest, Rows::Raw(Sample::new(seed ^ 0x103)), seed ^ 0x104)
+        Self::new("our batch forest, raw features", Kind::Forest, Rows::Raw(Sample::new(seed ^ 0x103)), seed ^ 0x104)
     }
 
     /// Distance from the plane of three principal components.
@@ -89,7 +144,7 @@ impl Batch {
 }
 
 impl Detector for Batch {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.name
     }
 
@@ -107,34 +162,12 @@ impl Detector for Batch {
             Rows::Coordinates(sample) => array(&sample.rows)?,
             Rows::Raw(sample) => array(&sample.rows)?,
         };
-        if rows.nrows() < LEAST_ROWS {
-            return Ok(());
-        }
-        let dataset = Dataset::from(rows);
-        self.fitted = match self.kind {
-            Kind::Forest => Fitted::Forest(ForestParams::new(TREES, SAMPLE, self.seed).check_ref()?.fit(&dataset)?),
-            Kind::Pca => {
-                Fitted::Pca(Components::of(dataset.records()).context("the principal components cannot be found")?)
-            }
-            Kind::Means => {
-                let means = KMeans::params(CLUSTERS).max_n_iterations(100).fit(&dataset);
-                Fitted::Means(means.context("the means cannot be found")?.centroids().clone())
-            }
-        };
+        self.fitted = Fitted::to(self.kind, rows, self.seed)?;
         Ok(())
     }
 
-    fn score(&mut self, seen: &Seen) -> f64 {
-        let point = self.point(seen);
-        match &self.fitted {
-            Fitted::Nothing => 0.0,
-            Fitted::Forest(forest) => -forest.depth(&point),
-            Fitted::Pca(components) => components.residual(ArrayView1::from(&point)),
-            Fitted::Means(means) => {
-                let to = |mean: ndarray::ArrayView1<f64>| mean.iter().zip(&point).map(|(m, x)| (m - x).powi(2)).sum();
-                means.rows().into_iter().map(to).fold(f64::INFINITY, f64::min).sqrt()
-            }
-        }
+    fn score(&mut self, seen: &Seen) -> anyhow::Result<f64> {
+        self.fitted.score(&self.point(seen))
     }
 }
 
@@ -143,7 +176,7 @@ fn array<const N: usize>(rows: &[[f64; N]]) -> anyhow::Result<Array2<f64>> {
 }
 
 /// The plane in which rows vary most.
-struct Components {
+pub struct Components {
     centre: Array1<f64>,
     axes: Array2<f64>,
 }

@@ -17,13 +17,13 @@ pub struct Rate {
 }
 
 impl Detector for Rate {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "event rate"
     }
 
     fn learn(&mut self, _: &Seen) {}
 
-    fn score(&mut self, seen: &Seen) -> f64 {
+    fn score(&mut self, seen: &Seen) -> anyhow::Result<f64> {
         let now = seen.event.at.boot_ns;
         let anchor = seen.verdict.episode.anchor;
         if self.recent.len() >= MAX_SUBTREES && !self.recent.contains_key(&anchor) {
@@ -35,6 +35,6 @@ impl Detector for Rate {
         {
             moments.pop_front();
         }
-        moments.len() as f64
+        Ok(moments.len() as f64)
     }
 }

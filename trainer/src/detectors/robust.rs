@@ -34,21 +34,47 @@ impl<const N: usize> Sample<N> {
     }
 }
 
-/// Medians and spreads.
+/// Medians and spreads of columns.
+pub struct Centres(Vec<(f64, f64)>);
+
+impl Centres {
+    /// Of columns; a spread is the distance of the quartiles, and at least what `floor` says of the column, which is not 0:
+    /// where half of all rows are equal the quartiles have none.
+    pub fn of(columns: impl Iterator<Item = Vec<f64>>, floor: impl Fn(&[f64]) -> f64) -> Self {
+        let centre = |mut values: Vec<f64>| {
+            if values.is_empty() {
+                return (0.0, 1.0);
+            }
+            let least = floor(&values);
+            let (low, middle, high) =
+                (quantile(&mut values, 0.25), quantile(&mut values, 0.5), quantile(&mut values, 0.75));
+            (middle, (high - low).max(least))
+        };
+        Self(columns.map(centre).collect())
+    }
+
+    /// The largest |z| of a row; higher = more anomalous.
+    pub fn most(&self, row: &[f64]) -> f64 {
+        let z = row.iter().zip(&self.0).map(|(value, (middle, spread))| (value - middle) / spread);
+        z.map(f64::abs).fold(0.0, f64::max)
+    }
+}
+
+/// The largest robust z of the plain numbers of an event.
 pub struct RobustZ {
     sample: Sample<RAW>,
-    centre: [(f64, f64); RAW],
+    centres: Centres,
 }
 
 impl RobustZ {
     /// By seed of its sample.
     pub fn new(seed: u64) -> Self {
-        Self { sample: Sample::new(seed ^ 0x7a), centre: [(0.0, 1.0); RAW] }
+        Self { sample: Sample::new(seed ^ 0x7a), centres: Centres(Vec::new()) }
     }
 }
 
 impl Detector for RobustZ {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "max robust z"
     }
 
@@ -57,21 +83,13 @@ impl Detector for RobustZ {
     }
 
     fn settle(&mut self) -> anyhow::Result<()> {
-        for (column, centre) in self.centre.iter_mut().enumerate() {
-            let mut values: Vec<f64> = self.sample.rows.iter().map(|row| row[column]).collect();
-            if values.is_empty() {
-                continue;
-            }
-            let (low, middle, high) =
-                (quantile(&mut values, 0.25), quantile(&mut values, 0.5), quantile(&mut values, 0.75));
-            // Where half of all rows are equal, the unit is one: these are counts and logarithms.
-            *centre = (middle, (high - low).max(1.0));
-        }
+        let column = |column: usize| self.sample.rows.iter().map(|row| row[column]).collect();
+        // These are counts and logarithms: their unit is one.
+        self.centres = Centres::of((0..RAW).map(column), |_| 1.0);
         Ok(())
     }
 
-    fn score(&mut self, seen: &Seen) -> f64 {
-        let z = seen.raw.into_iter().zip(self.centre).map(|(value, (middle, spread))| (value - middle) / spread);
-        z.map(f64::abs).fold(0.0, f64::max)
+    fn score(&mut self, seen: &Seen) -> anyhow::Result<f64> {
+        Ok(self.centres.most(&seen.raw))
     }
 }

@@ -35,7 +35,7 @@ fn trigrams(trace: &[u16]) -> impl Iterator<Item = u32> + '_ {
 }
 
 impl Detector for Stide {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "STIDE, n = 3"
     }
 
@@ -53,11 +53,11 @@ impl Detector for Stide {
         }
     }
 
-    fn score(&mut self, seen: &Seen) -> f64 {
-        let Body::Window(window) = &seen.event.body else { return 0.0 };
+    fn score(&mut self, seen: &Seen) -> anyhow::Result<f64> {
+        let Body::Window(window) = &seen.event.body else { return Ok(0.0) };
         let all = window.trace.len().saturating_sub(2);
         let known = self.known.get(&key(seen.event));
         let strange = trigrams(&window.trace).filter(|trigram| known.is_none_or(|known| !known.contains(trigram)));
-        strange.count() as f64 / all.max(LEAST) as f64
+        Ok(strange.count() as f64 / all.max(LEAST) as f64)
     }
 }

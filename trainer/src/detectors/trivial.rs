@@ -6,14 +6,14 @@ use super::{Detector, Seen};
 pub struct SumOfBits;
 
 impl Detector for SumOfBits {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "sum of surprise bits, no forest"
     }
 
     fn learn(&mut self, _: &Seen) {}
 
-    fn score(&mut self, seen: &Seen) -> f64 {
-        seen.verdict.vector.bits.iter().sum()
+    fn score(&mut self, seen: &Seen) -> anyhow::Result<f64> {
+        Ok(seen.verdict.vector.bits.iter().sum())
     }
 }
 
@@ -21,14 +21,14 @@ impl Detector for SumOfBits {
 pub struct Constant;
 
 impl Detector for Constant {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "constant"
     }
 
     fn learn(&mut self, _: &Seen) {}
 
-    fn score(&mut self, _: &Seen) -> f64 {
-        1.0
+    fn score(&mut self, _: &Seen) -> anyhow::Result<f64> {
+        Ok(1.0)
     }
 }
 
@@ -43,13 +43,13 @@ impl Random {
 }
 
 impl Detector for Random {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "random"
     }
 
     fn learn(&mut self, _: &Seen) {}
 
-    fn score(&mut self, _: &Seen) -> f64 {
-        self.0.unit()
+    fn score(&mut self, _: &Seen) -> anyhow::Result<f64> {
+        Ok(self.0.unit())
     }
 }

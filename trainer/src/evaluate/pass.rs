@@ -1,7 +1,9 @@
 //! One host's days through one model, in event time: score, then learn. Everything that is reported comes from here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use anyhow::ensure;
 use model::random::Random;
 use model::replay::Replay;
 use model::{Body, Coordinate, Event, Model, Params, Standing, Time, Verdict};
@@ -10,7 +12,7 @@ use super::belongs::{Labels, Part};
 use super::policy::{self, Policy};
 use super::track::{DayNumber, Rise, SpanNumber, Track, Unit};
 use crate::corpus::Day;
-use crate::detectors::{self, Detector, Seen, raw};
+use crate::detectors::{self, Detector, EventKey, Seen, raw};
 use crate::labels::Split;
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -39,6 +41,8 @@ pub struct Plan {
     pub seed: u64,
     /// Rivals beside our own rows.
     pub rivals: bool,
+    /// Folder of scores that rivals gave outside of this program.
+    pub outside: Option<PathBuf>,
     /// A coordinate that the model must do without.
     pub without: Option<Coordinate>,
     /// Shuffle the calls inside each window: order is gone, everything else stays.
@@ -67,13 +71,26 @@ pub struct Passed {
 ///
 /// # Errors
 ///
-/// When a journal is damaged, or a parameter is out of range.
+/// When a journal is damaged, a parameter is out of range, or a rival cannot score an event.
 pub fn pass(days: &[(DayNumber, &Day)], plan: &Plan) -> anyhow::Result<Passed> {
+    let mut rivals = if plan.rivals { detectors::all(plan.seed) } else { Vec::new() };
+    if let (Some(folder), Some((_, day))) = (&plan.outside, days.first()) {
+        rivals.extend(detectors::from_outside(folder, &day.cycle.host)?);
+    }
+    pass_beside(days, plan, rivals)
+}
+
+/// The same beside these rivals and no others.
+///
+/// # Errors
+///
+/// As [`pass`].
+pub fn pass_beside(days: &[(DayNumber, &Day)], plan: &Plan, rivals: Vec<Box<dyn Detector>>) -> anyhow::Result<Passed> {
     let mut model = Model::new(plan.params.clone())?;
     if let Some(coordinate) = plan.without {
         model.leave_out(coordinate);
     }
-    let mut run = Run::new(model, plan);
+    let mut run = Run::new(model, plan, rivals);
     let training: usize =
         days.iter().filter(|(_, day)| day.cycle.split == Split::Train).map(|(_, d)| d.journal.rows()).sum();
     let mut learnt = 0;
@@ -85,13 +102,14 @@ pub fn pass(days: &[(DayNumber, &Day)], plan: &Plan) -> anyhow::Result<Passed> {
             frozen = true;
         }
         let labels = Labels::of(*number, day);
-        for event in day.events() {
+        for (place, event) in day.events().enumerate() {
             let event = run.prepared(event?);
+            let key = EventKey { day: *number as u32, place: place as u32 };
             if split == Split::Train {
                 learnt += 1;
-                run.learn(&event, learnt as f64 >= LATE * training as f64);
+                run.learn(&event, key, learnt as f64 >= LATE * training as f64);
             } else {
-                run.judge(&event, split, *number, &labels);
+                run.judge(&event, key, split, *number, &labels)?;
             }
         }
         run.policy.end_day();
@@ -99,7 +117,7 @@ pub fn pass(days: &[(DayNumber, &Day)], plan: &Plan) -> anyhow::Result<Passed> {
     if !frozen {
         run.settle();
     }
-    Ok(run.done())
+    run.done()
 }
 
 struct Run {
@@ -126,8 +144,7 @@ struct Tracks {
 }
 
 impl Run {
-    fn new(model: Model, plan: &Plan) -> Self {
-        let rivals = if plan.rivals { detectors::all(plan.seed) } else { Vec::new() };
+    fn new(model: Model, plan: &Plan, rivals: Vec<Box<dyn Detector>>) -> Self {
         let passed = Tracks {
             own: [FULL, FACTS, NOVELTY, DENIED].map(Track::named),
             rivals: rivals.iter().map(|rival| Track::named(rival.name())).collect(),
@@ -161,7 +178,7 @@ impl Run {
         event
     }
 
-    fn learn(&mut self, event: &Event, late: bool) {
+    fn learn(&mut self, event: &Event, key: EventKey, late: bool) {
         self.policy.note(event);
         let Some(verdict) = self.replay.feed(event).verdict else { return };
         let hour = (event.at.unix_ns - (*self.first.get_or_insert(event.at.unix_ns)).min(event.at.unix_ns)) / HOUR;
@@ -175,7 +192,7 @@ impl Run {
         if self.rivals.is_empty() {
             return;
         }
-        let seen = Seen { event, verdict: &verdict, raw: raw(event), late };
+        let seen = Seen { key, event, verdict: &verdict, raw: raw(event), late };
         self.rivals.iter_mut().for_each(|rival| rival.learn(&seen));
     }
 
@@ -189,13 +206,20 @@ impl Run {
         }
     }
 
-    fn judge(&mut self, event: &Event, split: Split, day: DayNumber, labels: &Labels) {
+    fn judge(
+        &mut self,
+        event: &Event,
+        key: EventKey,
+        split: Split,
+        day: DayNumber,
+        labels: &Labels,
+    ) -> anyhow::Result<()> {
         self.policy.note(event);
         let step = self.replay.feed(event);
-        let Some(verdict) = step.verdict else { return };
+        let Some(verdict) = step.verdict else { return Ok(()) };
         self.passed.events += 1;
         let ours = self.our_scores(event, &verdict, step.standing);
-        let rivals = self.ask_rivals(event, &verdict);
+        let rivals = self.ask_rivals(event, key, &verdict)?;
         let part = self.part(labels, event, &verdict);
         self.note_minute(event, day, ours[0], matches!(part, Part::Attack(_)));
         let tracks = self.passed.own.iter_mut().zip(ours).chain(self.passed.rivals.iter_mut().zip(rivals));
@@ -222,6 +246,7 @@ impl Run {
                 }
             }
         }
+        Ok(())
     }
 
     /// What an event is part of. What the attacked subtree does afterwards joins the attack's episode, whose finding has been
@@ -240,12 +265,19 @@ impl Run {
         }
     }
 
-    fn ask_rivals(&mut self, event: &Event, verdict: &Verdict) -> Vec<f64> {
+    /// A score that is none would be sorted somewhere: the evaluation ends instead.
+    fn ask_rivals(&mut self, event: &Event, key: EventKey, verdict: &Verdict) -> anyhow::Result<Vec<f64>> {
         if self.rivals.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let seen = Seen { event, verdict, raw: raw(event), late: true };
-        self.rivals.iter_mut().map(|rival| rival.score(&seen)).collect()
+        let seen = Seen { key, event, verdict, raw: raw(event), late: true };
+        let mut scores = Vec::with_capacity(self.rivals.len());
+        for rival in &mut self.rivals {
+            let score = rival.score(&seen)?;
+            ensure!(score.is_finite(), "{} scores {key:?} with {score}", rival.name());
+            scores.push(score);
+        }
+        Ok(scores)
     }
 
     /// Full, facts, novelty, denied. An episode that stays high without new evidence is not told again.
@@ -274,9 +306,10 @@ impl Run {
         }
     }
 
-    fn done(self) -> Passed {
+    fn done(mut self) -> anyhow::Result<Passed> {
+        self.rivals.iter_mut().try_for_each(|rival| rival.finish())?;
         let Tracks { own, rivals, deeds, timeline, new_facts, events, notes } = self.passed;
         let tracks = own.into_iter().chain(rivals).collect();
-        Passed { tracks, deeds, timeline, new_facts, events, notes, model: self.replay.into_model() }
+        Ok(Passed { tracks, deeds, timeline, new_facts, events, notes, model: self.replay.into_model() })
     }
 }

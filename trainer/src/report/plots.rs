@@ -47,7 +47,7 @@ fn titled(what: &str, evaluation: &Evaluation) -> String {
 }
 
 fn compared(evaluation: &Evaluation, point: impl Fn(&(f64, f64, f64)) -> (f64, f64)) -> Lines {
-    let shown = [FULL, FACTS, "sum of surprise bits, no forest", "STIDE, n = 3", "batch forest, raw features"];
+    let shown = [FULL, FACTS, "sum of surprise bits, no forest", "STIDE, n = 3", "our batch forest, raw features"];
     let rows = evaluation.rows.iter().filter(|row| shown.contains(&row.name.as_str()));
     rows.map(|row| (row.name.clone(), row.curve.iter().map(&point).collect())).collect()
 }

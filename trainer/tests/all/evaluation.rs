@@ -22,6 +22,12 @@ fn of_class(row: &Row, class: Class) -> (usize, usize) {
     row.classes.iter().find(|result| result.class == class).map_or((0, 0), |result| (result.found, result.of))
 }
 
+/// What a detector must do to be one: at one false alarm a host-day it finds more than half of the attacks, and an attack
+/// outranks a benign unit nineteen times of twenty.
+fn detects(row: &Row) -> bool {
+    row.at[1].budget == 1.0 && 2 * row.at[1].found > row.at[1].of && row.auc.is_some_and(|auc| auc > 0.95)
+}
+
 #[test]
 fn attacks_are_found_and_detectors_that_know_nothing_find_nothing() {
     let evaluation = evaluated(&Options { ablations: false, ..Options::default() });
@@ -29,6 +35,10 @@ fn attacks_are_found_and_detectors_that_know_nothing_find_nothing() {
     assert_eq!(of_class(full, Class::Visible), (2, 2), "{full:?}");
     assert_eq!(of_class(full, Class::InProcess), (2, 2), "{full:?}");
     assert!(full.auc.is_some_and(|auc| auc > 0.99), "{full:?}");
+    assert!(detects(full), "{full:?}");
+    for fool in ["constant", "random"] {
+        assert!(!detects(row(&evaluation, fool)), "{fool} must fail what we pass: {:?}", row(&evaluation, fool));
+    }
     let constant = row(&evaluation, "constant");
     assert!(constant.at.iter().all(|at| at.found == 0 && at.false_alarms == 0), "{constant:?}");
     assert_eq!(constant.auc, Some(0.5));

@@ -1,6 +1,7 @@
 //! What a user of the trainer would notice. One binary, since each is linked with all of polars.
 
 mod cli;
+mod conformance;
 mod demo;
 mod evaluation;
 mod golden;
@@ -8,5 +9,6 @@ mod ingest;
 mod journals;
 mod kafka;
 mod memory;
+mod outside;
 mod summaries;
 mod support;
