@@ -30,7 +30,7 @@ pub struct Options {
 ///
 /// When a set is missing or damaged, or no method is called so.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let wanted = |method: &&Method| options.method.as_ref().is_none_or(|text| method.name.contains(text.as_str()));
+    let wanted = |method: &Method| options.method.as_ref().is_none_or(|text| method.name.contains(text.as_str()));
     let methods: Vec<Method> = streaming::methods().filter(wanted).collect();
     if methods.is_empty() {
         let names: Vec<&str> = streaming::methods().map(|method| method.name).collect();

@@ -17,7 +17,7 @@ pub use half_space::HalfSpaceTrees;
 pub use online::{OnlineForest, Reading};
 pub use ours::Ours;
 pub use report::{Row, markdown, plain};
-pub use rivals::RIVALS;
+use rivals::RIVALS;
 
 use crate::datasets::Table;
 use crate::stats;
