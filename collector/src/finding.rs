@@ -22,6 +22,8 @@ pub enum FindingType {
     Sequence,
     /// Unusual volume, fan-out or error rate.
     Volume,
+    /// A workload's quantities have walked away from those of its first judged days, in small steps.
+    Drift,
     /// Evidence was lost for longer than a moment.
     Loss,
     /// The agent itself: breaker opened, model unhealthy, enforcement refused.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::event::Event;
+use model::{Drifted, Health};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -196,10 +197,11 @@ pub struct Status {
     pub ledger_text: String,
     /// Workloads by mode: learning, monitoring, enforcing.
     pub workloads: [usize; 3],
-    /// The model in words.
-    pub model: String,
-    /// Why automatic denials are off; empty = they are possible.
-    pub cannot_enforce: Vec<String>,
+    /// Whether the model can be relied on; unless it is healthy, nothing is denied automatically.
+    pub health: Health,
+    /// Workloads that have drifted, and how: nothing is denied automatically there.
+    #[serde(default)]
+    pub drifted: Vec<(Arc<str>, Vec<Drifted>)>,
     /// Threshold in bits.
     pub threshold: f64,
     /// Whether it comes from this host's own data.

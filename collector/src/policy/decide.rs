@@ -146,5 +146,6 @@ fn may_deny(verdict: &Verdict, trail: &Trail, workload: &str, known: &dyn Knowle
     if verdict.episode.forest_sum <= 0.0 {
         return Err("the forest isolates nothing in this episode: facts alone do not deny".to_owned());
     }
-    known.can_enforce().map_err(|why| format!("the model must not enforce now: {why}"))
+    let health = known.health(workload);
+    if health.state.may_deny() { Ok(()) } else { Err(format!("the model must not deny now: {}", health.state)) }
 }

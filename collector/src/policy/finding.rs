@@ -150,12 +150,44 @@ impl Findings {
         at: Time,
     ) -> Option<(Change, Finding)> {
         let workload: Arc<str> = format!("agent:{subject}").into();
-        let key = (workload.clone(), 0, kind);
-        if let Some(finding) = self.open.get_mut(&key) {
+        if let Some(finding) = self.open.get_mut(&(workload.clone(), 0, kind)) {
             finding.count = finding.count.saturating_add(1);
             finding.updated = at;
             return finding.count.is_power_of_two().then(|| (Change::Updated, finding.clone()));
         }
+        self.begin_of(host, workload, kind, text, config, at).map(|finding| (Change::Created, finding))
+    }
+
+    /// A finding about a workload as a whole, told once while it lasts. It stays open for as long as it is asked for.
+    pub fn about_workload(
+        &mut self,
+        host: &Arc<str>,
+        workload: &Arc<str>,
+        kind: FindingType,
+        (text, reasons): (String, Vec<Reason>),
+        config: &Config,
+        at: Time,
+    ) -> Option<Finding> {
+        if let Some(finding) = self.open.get_mut(&(workload.clone(), 0, kind)) {
+            finding.updated = at;
+            return None;
+        }
+        let mut finding = self.begin_of(host, workload.clone(), kind, text, config, at)?;
+        finding.reasons = reasons;
+        self.open.insert((workload.clone(), 0, kind), finding.clone());
+        Some(finding)
+    }
+
+    /// A finding that hangs on no process.
+    fn begin_of(
+        &mut self,
+        host: &Arc<str>,
+        workload: Arc<str>,
+        kind: FindingType,
+        text: String,
+        config: &Config,
+        at: Time,
+    ) -> Option<Finding> {
         if self.open.len() >= MAX_OPEN {
             self.overflow += 1;
             return None;
@@ -186,13 +218,13 @@ impl Findings {
             lost: 0.0,
             test: config.test,
         };
-        self.open.insert(key, finding.clone());
-        Some((Change::Created, finding))
+        self.open.insert((finding.workload.clone(), 0, kind), finding.clone());
+        Some(finding)
     }
 
     /// Closes the findings of an anchor.
     pub fn close_anchor(&mut self, anchor: u64, at: Time) -> Vec<Finding> {
-        self.close_where(at, |finding| finding.anchor == anchor && finding.kind != FindingType::Agent)
+        self.close_where(at, |finding| finding.anchor == anchor && finding.anchor != 0)
     }
 
     /// Closes one by a person's word.

@@ -14,6 +14,7 @@ pub mod protect;
 pub mod readiness;
 mod requests;
 mod trail;
+mod wellbeing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -332,10 +333,7 @@ impl Policy {
 
     /// Nothing is lost any more.
     pub fn loss_is_over(&mut self, at: Time) -> Vec<Outcome> {
-        let lossy = self.findings.iter().filter(|finding| finding.kind == FindingType::Loss).map(|finding| finding.id);
-        let ids: Vec<Uuid> = lossy.collect();
-        let closed = ids.into_iter().filter_map(|id| self.findings.close(id, at));
-        closed.map(|finding| Outcome::Finding(Change::Closed, finding)).collect()
+        self.close_all(|finding| finding.kind == FindingType::Loss, at)
     }
 
     /// Whether a workload's baseline is ready. `lost` is the share of its evidence that was lost.

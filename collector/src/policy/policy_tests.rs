@@ -3,7 +3,7 @@
 use collector_common::process::EXEC_MEMORY;
 use ipnet::IpNet;
 use model::event::{Deny, Exec, Flow, Process};
-use model::{AnomalyScore, Fact, FactSurprise, FeatureVector};
+use model::{AnomalyScore, Fact, FactSurprise, FeatureVector, Health, HealthState};
 
 use super::decision::Proposal;
 use super::mode::ModeRequest;
@@ -23,8 +23,9 @@ impl Knowledge for Known {
         (24.0, true)
     }
 
-    fn can_enforce(&self) -> Result<(), String> {
-        if self.healthy { Ok(()) } else { Err("the forest is not trained".to_owned()) }
+    fn health(&self, _: &str) -> Health {
+        let state = if self.healthy { HealthState::Healthy } else { HealthState::Untrained { rows: 3, needed: 64 } };
+        Health { state, since: Time::default(), rows: 3, trees: 64, unmodelled: 0, dropped: 0 }
     }
 
     fn frozen(&self, _: &str) -> Vec<(IpNet, u16)> {

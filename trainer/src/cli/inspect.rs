@@ -38,9 +38,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let (health, threshold) = (model.health(), model.threshold());
     let calibrated = if threshold.calibrated { "this host's own" } else { "not calibrated" };
-    println!("model      {}", health.detail);
+    println!("model      {health}");
     println!("threshold  {:.1} bits ({calibrated}), {:.1} days of data", threshold.level, threshold.days);
-    health.reasons.iter().for_each(|reason| println!("enforce    no: {reason}"));
+    if !health.state.may_deny() {
+        println!("enforce    no: the model is {}", health.state.name());
+    }
     for workload in model.workloads() {
         let Some(summary) = model.summary(&workload) else { continue };
         println!(
