@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::decision::{DecisionAction, Target};
 use crate::finding::Finding;
+use crate::policy::marks::Reach;
 use crate::policy::mode::Mode;
 use crate::sinks::{Change, SinkStatus};
 
@@ -56,6 +57,27 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// What people said about findings.
+    Marks {
+        /// What is over, too.
+        all: bool,
+    },
+    /// Says that a finding is fine.
+    MarkBenign(Box<NewMark>),
+    /// Says that a finding was an attack: what its subtree did since then is unlearnt.
+    MarkMalicious {
+        /// `F-…`.
+        finding: String,
+        /// Why.
+        reason: String,
+    },
+    /// Takes a mark back.
+    UndoMark {
+        /// `M-…`.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Modes of all workloads.
     Modes,
     /// Changes a mode.
@@ -92,7 +114,13 @@ pub enum Request {
 impl Request {
     /// Whether it changes something: only root and the agent's own user may.
     pub fn changes(&self) -> bool {
-        matches!(self, Self::AddDecision(_) | Self::Release { .. } | Self::SetMode { .. } | Self::Disarm)
+        match self {
+            Self::AddDecision(_) | Self::Release { .. } | Self::SetMode { .. } | Self::Disarm => true,
+            Self::MarkBenign(_) | Self::MarkMalicious { .. } | Self::UndoMark { .. } => true,
+            Self::Status | Self::Findings { .. } | Self::Finding { .. } | Self::Decisions { .. } => false,
+            Self::Marks { .. } | Self::Modes | Self::BaselineStatus | Self::Baseline { .. } => false,
+            Self::Top | Self::Watch { .. } => false,
+        }
     }
 }
 
@@ -107,6 +135,21 @@ pub struct NewDecision {
     pub shadow: bool,
     /// For how long.
     pub ttl_seconds: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A person's word that a finding is fine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewMark {
+    /// `F-…`.
+    pub finding: String,
+    /// How far.
+    pub reach: Reach,
+    /// Families of dangerous facts that are meant too.
+    pub naming: Vec<String>,
+    /// For so many seconds; without it until it is undone.
+    pub for_seconds: Option<u64>,
     /// Why.
     pub reason: String,
 }
@@ -202,6 +245,9 @@ pub struct Status {
     /// Workloads that have drifted, and how: nothing is denied automatically there.
     #[serde(default)]
     pub drifted: Vec<(Arc<str>, Vec<Drifted>)>,
+    /// How far back an incident can be unlearnt, in seconds; `None` = nothing can.
+    #[serde(default)]
+    pub unlearns_s: Option<u64>,
     /// Threshold in bits.
     pub threshold: f64,
     /// Whether it comes from this host's own data.

@@ -51,6 +51,9 @@ pub fn text(status: &Status) -> String {
         let drifted = HealthState::Drifted { of: drifted.clone() };
         lines.push(format!("           no automatic denial in {workload}: {drifted}"));
     }
+    let reach =
+        status.unlearns_s.map_or_else(|| "off".to_owned(), |seconds| format!("reaches back {}", table::span(seconds)));
+    lines.push(format!("unlearning {reach}"));
     let calibrated =
         if status.calibrated { "from this host's own episodes" } else { "shipped start value, not calibrated" };
     lines.push(format!("threshold  {:.1} bits, {calibrated}", status.threshold));

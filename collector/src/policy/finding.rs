@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Config;
 use super::budget::Budget;
 use super::evidence;
+use super::marks;
 use super::mode::Mode;
 use super::trail::{Names, Trail};
 use crate::finding::{Finding, FindingState, FindingType, Reason, Severity};
@@ -18,6 +19,8 @@ use crate::finding::{Finding, FindingState, FindingType, Reason, Severity};
 pub const MAX_OPEN: usize = 4_096;
 /// Reasons kept of one finding.
 const MAX_REASONS: usize = 16;
+/// Facts kept of one finding.
+const MAX_FACTS: usize = 16;
 /// Related findings and decisions named in one finding.
 const MAX_RELATED: usize = 16;
 /// A finding that no episode closes is closed after this long without evidence.
@@ -201,6 +204,7 @@ impl Findings {
             workload,
             mode: Mode::Learning,
             created: at,
+            began: at,
             updated: at,
             count: 1,
             title: text,
@@ -211,6 +215,8 @@ impl Findings {
             calibrated: false,
             depth: None,
             reasons: Vec::new(),
+            program: Arc::default(),
+            facts: Vec::new(),
             happened: Vec::new(),
             related: Vec::new(),
             decisions: Vec::new(),
@@ -264,6 +270,7 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         workload: event.process.workload.clone(),
         mode: scene.mode,
         created: event.at,
+        began: verdict.episode.started,
         updated: event.at,
         count: 0,
         title: evidence::title(kind, event),
@@ -274,6 +281,8 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         calibrated: scene.threshold.1,
         depth: None,
         reasons: Vec::new(),
+        program: marks::program_of(event),
+        facts: Vec::new(),
         happened: Vec::new(),
         related: Vec::new(),
         decisions: Vec::new(),
@@ -299,6 +308,11 @@ fn absorb(finding: &mut Finding, event: &Event, verdict: &Verdict, scene: &Scene
     }
     for reason in evidence::reasons(verdict) {
         add_reason(finding, reason);
+    }
+    for fact in marks::facts_of(finding.kind, verdict) {
+        if finding.facts.len() < MAX_FACTS && !finding.facts.contains(fact) {
+            finding.facts.push(fact.clone());
+        }
     }
 }
 
