@@ -52,6 +52,14 @@ pub fn configuration(bytes: &[u8]) {
     }
 }
 
+/// An entry of the history's log; what can be read says the same when it is written and read again.
+pub fn told(bytes: &[u8]) {
+    if let Ok(said) = model::purge::Said::from_bytes(bytes) {
+        let written = said.to_bytes().expect("what was read can be written");
+        assert_eq!(model::purge::Said::from_bytes(&written).expect("what was written can be read"), said);
+    }
+}
+
 /// A request on the socket.
 pub fn request(bytes: &[u8]) {
     let _ = serde_json::from_slice::<Request>(bytes);
@@ -73,6 +81,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("kernel_types", kernel_types),
     ("snapshot", snapshot),
     ("configuration", configuration),
+    ("told", told),
     ("request", request),
     ("cgroups", cgroups),
 ];

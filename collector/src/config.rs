@@ -116,6 +116,8 @@ pub struct Model {
     pub seed: u64,
     /// Episodes a day that may exceed the threshold once it is calibrated.
     pub budget_per_day: f64,
+    /// MiB on disk for what the model was told: how far back an incident can be unlearnt. 0 = nothing is kept.
+    pub history_mib: u64,
     /// Snapshot to begin with while nothing was learnt here yet, as `stockade-trainer train` writes it.
     pub start: Option<PathBuf>,
 }
@@ -149,7 +151,7 @@ impl Default for Kernel {
 impl Default for Model {
     fn default() -> Self {
         let params = model::Params::default();
-        Self { seed: params.seed, budget_per_day: params.budget_per_day, start: None }
+        Self { seed: params.seed, budget_per_day: params.budget_per_day, history_mib: 512, start: None }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use model::Fact;
 use model::event::Time;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub enum FindingType {
     Sequence,
     /// Unusual volume, fan-out or error rate.
     Volume,
+    /// A workload's quantities have walked away from those of its first judged days, in small steps.
+    Drift,
     /// Evidence was lost for longer than a moment.
     Loss,
     /// The agent itself: breaker opened, model unhealthy, enforcement refused.
@@ -100,6 +103,9 @@ pub struct Finding {
     pub mode: crate::policy::mode::Mode,
     /// First evidence.
     pub created: Time,
+    /// When its episode began: what its subtree did from then on is the incident.
+    #[serde(default)]
+    pub began: Time,
     /// Last evidence.
     pub updated: Time,
     /// How often evidence was added.
@@ -120,6 +126,12 @@ pub struct Finding {
     pub depth: Option<(f64, f64)>,
     /// Why, the most surprising first.
     pub reasons: Vec<Reason>,
+    /// The program that did it, and its script.
+    #[serde(default)]
+    pub program: Arc<str>,
+    /// The facts behind it that its workload's baseline lacks, or that are dangerous anywhere: what a mark can be about.
+    #[serde(default)]
+    pub facts: Vec<Fact>,
     /// What the subtree did before the first denial, oldest first; at most 16.
     pub happened: Vec<String>,
     /// Other open findings of the same subtree.

@@ -16,6 +16,7 @@ pub mod demo;
 pub mod enforce;
 pub mod enrich;
 pub mod finding;
+pub mod history;
 pub mod journal;
 pub mod ledger;
 pub mod loader;

@@ -1,11 +1,14 @@
 //! Asks the model about each event. Nothing after this stage learns.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use model::event::{Event, Time};
+use model::purge::{Heard, Said};
 use model::{EpisodeView, Model, Standing, Verdict};
 
+use crate::history::{History, HistoryError};
 use crate::policy::Knowledge;
 use crate::policy::mode::{Mode, ModeRow};
 
@@ -14,18 +17,23 @@ pub struct Scorer {
     model: Model,
     ready: BTreeSet<Arc<str>>,
     scored: u64,
+    /// What the model was told, in a running agent.
+    history: Option<History>,
 }
 
 impl Scorer {
     /// A model, new or restored, and the modes that the policy restored with it.
     pub fn new<'a>(model: Model, rows: impl Iterator<Item = &'a ModeRow>) -> Self {
         let ready = rows.filter(|row| row.mode > Mode::Learning).map(|row| row.workload.clone()).collect();
-        Self { model, ready, scored: 0 }
+        Self { model, ready, scored: 0, history: None }
     }
 
     /// Scores an event against what was known before it, then learns from it. `None` when it carries no evidence.
     pub fn score(&mut self, event: &Event) -> Option<Verdict> {
         let standing = self.standing(&event.process.workload);
+        if let Some(history) = &mut self.history {
+            history.note_event(event, standing);
+        }
         let verdict = self.model.observe(event, standing);
         self.scored += u64::from(verdict.is_some());
         verdict
@@ -41,11 +49,11 @@ impl Scorer {
         let was_ready = self.ready.contains(&row.workload);
         match (was_ready, row.mode > Mode::Learning) {
             (false, true) => {
-                self.model.freeze(&row.workload, at);
+                self.tell(&Said::Freeze(row.workload.clone(), at), at);
                 self.ready.insert(row.workload.clone());
             }
             (true, false) => {
-                self.model.thaw(&row.workload);
+                self.tell(&Said::Thaw(row.workload.clone()), at);
                 self.ready.remove(&row.workload);
             }
             _ => {}
@@ -54,7 +62,47 @@ impl Scorer {
 
     /// Episodes that closed by now.
     pub fn tick(&mut self, at: Time) -> Vec<EpisodeView> {
-        self.model.tick(at)
+        let closed = self.tell(&Said::Time(at), at).closed;
+        if let Some(history) = &mut self.history {
+            history.pass_time(&self.model, at);
+        }
+        closed
+    }
+
+    fn tell(&mut self, said: &Said, at: Time) -> Heard {
+        if let Some(history) = &mut self.history {
+            history.note(said, at);
+        }
+        self.model.hear(said)
+    }
+
+    /// Keeps what the model is told from now on.
+    pub fn keep_history(&mut self, directory: &Path, most_bytes: u64, at: Time) {
+        self.history = Some(History::open(directory, most_bytes, &self.model, at));
+    }
+
+    /// What the model was told.
+    pub fn history(&mut self) -> Option<&mut History> {
+        self.history.as_mut()
+    }
+
+    /// Since when something can be unlearnt; `None` when nothing can.
+    pub fn reaches(&self) -> Option<Time> {
+        self.history.as_ref()?.reaches()
+    }
+
+    /// Ends the history: the next agent goes on from this model.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn end_history(&mut self) -> Result<(), HistoryError> {
+        self.history.take().map_or(Ok(()), |history| history.end(&self.model))
+    }
+
+    /// Goes on with a model to which the history leads now.
+    pub fn replace(&mut self, model: Model) {
+        self.model = model;
     }
 
     /// Verdicts given since the start.
@@ -146,7 +194,7 @@ mod tests {
     fn a_constant_detector_must_not_deny() {
         let params = Params { detector: DetectorKind::Constant, ..Params::default() };
         let scorer = Scorer::new(Model::new(params).unwrap(), [].iter());
-        assert!(scorer.knowledge().can_enforce().is_err());
+        assert!(!scorer.knowledge().health("unit:web.service").state.may_deny());
     }
 
     #[test]

@@ -8,7 +8,9 @@ use collector::cli::{baseline, doctor, findings, status};
 use collector::finding::{Finding, FindingState, FindingType, ProcessSummary, Reason, Severity};
 use collector::loader::probe::{Item, Level};
 use collector::policy::mode::Mode;
+use model::drift::Gauge;
 use model::event::Time;
+use model::{Drifted, Health, HealthState};
 use uuid::Uuid;
 
 const HOSTILE: &str = "/tmp/\u{1b}[2J\u{7}\u{202e}txt.exe\nFAKE  HIGH";
@@ -46,6 +48,7 @@ fn finding() -> Finding {
         workload: "unit:shop-web.service".into(),
         mode: Mode::Enforcing,
         created: at(0),
+        began: at(0),
         updated: at(4),
         count: 3,
         title: format!("helper started {HOSTILE}, which unit:shop-web.service never did"),
@@ -61,6 +64,8 @@ fn finding() -> Finding {
             usual: "7 others in 500 observations, never this one".to_owned(),
             bits: 21.8,
         }],
+        program: "".into(),
+        facts: vec![],
         happened: vec!["exec sh".to_owned(), "exec curl".to_owned()],
         related: Vec::new(),
         decisions: vec![4],
@@ -78,6 +83,11 @@ fn a_finding_is_explained_and_its_names_are_harmless() {
     golden("finding.txt", &text);
 }
 
+fn health(state: HealthState) -> Health {
+    let since = Time { unix_ns: 1_764_079_331 * 1_000_000_000, boot_ns: 0 };
+    Health { state, since, rows: 2_040, trees: 64, unmodelled: 0, dropped: 0 }
+}
+
 fn status() -> Status {
     Status {
         version: "0.1.0".to_owned(),
@@ -90,8 +100,9 @@ fn status() -> Status {
         ledger: serde_json::Value::Null,
         ledger_text: "all      sent 912 = decoded 900 + rejected 0 + lost 12\ncalls    seen 5 = recorded 5".to_owned(),
         workloads: [9, 44, 3],
-        model: "64 trees over 2040 rows".to_owned(),
-        cannot_enforce: Vec::new(),
+        health: health(HealthState::Healthy),
+        drifted: Vec::new(),
+        unlearns_s: Some(151_200),
         threshold: 30.0,
         calibrated: false,
         findings: [3, 0, 1],
@@ -109,6 +120,18 @@ fn the_status_says_what_is_off_and_what_is_not_calibrated() {
     let text = status::text(&status());
     harmless(&text);
     golden("status.txt", &text);
+}
+
+#[test]
+fn the_status_says_why_nothing_is_denied_and_since_when() {
+    let since = Time { unix_ns: 1_764_079_331 * 1_000_000_000, boot_ns: 0 };
+    let drifted = Drifted { gauge: Gauge::FlowBytes, usual: 4_100.0, now: 9_800.0, since };
+    let unwell = Status {
+        health: health(HealthState::Unreachable { level: 400.0, most: 187.3 }),
+        drifted: vec![("unit:shop.service".into(), vec![drifted])],
+        ..status()
+    };
+    golden("status-unwell.txt", &status::text(&unwell));
 }
 
 #[test]

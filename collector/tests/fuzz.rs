@@ -34,6 +34,26 @@ fn recorded() -> Vec<u8> {
     bytes
 }
 
+/// An event as the history writes it.
+fn event() -> Vec<u8> {
+    let process = model::Process {
+        cookie: 9,
+        pid: 9,
+        workload: "unit:web.service".into(),
+        exe: "/bin/sh".into(),
+        script: Some("/srv/run".into()),
+        cmdline: "sh /srv/run".into(),
+        uid: 33,
+        loginuid: None,
+        cgroup: 7,
+        ancestors: vec![4, 1],
+        pre_existing: false,
+    };
+    let body = model::Body::Exit(model::event::Exit { code: 0 });
+    let event = model::Event { at: model::Time::default(), process: std::sync::Arc::new(process), body };
+    model::purge::Said::event_to_bytes(&event, model::Standing::Ready).expect("bytes")
+}
+
 /// Good inputs of a target, small enough to be mutated often.
 fn seeds(name: &str) -> Vec<Vec<u8>> {
     let start = || recorded()[..20_000].to_vec();
@@ -56,6 +76,12 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         "snapshot" => {
             let model = model::Model::new(model::Params::default()).expect("defaults");
             vec![model.snapshot().expect("a snapshot")]
+        }
+        "told" => {
+            use model::purge::Said;
+            let at = model::Time { unix_ns: 1 << 60, boot_ns: 77 };
+            let said = [Said::Time(at), Said::Freeze("unit:web.service".into(), at), Said::Thaw("unit:a".into())];
+            said.iter().map(|said| said.to_bytes().expect("bytes")).chain([event()]).collect()
         }
         "configuration" => vec![toml::to_string(&collector::config::Config::default()).expect("a text").into_bytes()],
         "request" => vec![

@@ -33,8 +33,8 @@ const SCORE_BITS: f64 = 4.0;
 /// On the boot clock, so that a compressed demo clock does not close what goes on.
 const QUIET_NS: u64 = 300_000_000_000;
 const LONGEST_NS: u64 = 86_400_000_000_000;
-const TOP_SCORES: usize = 3;
-const TOP_FACTS: usize = 5;
+pub(crate) const TOP_SCORES: usize = 3;
+pub(crate) const TOP_FACTS: usize = 5;
 const TOP_CALLS: usize = 32;
 /// Calls that an episode keeps, the strongest ones.
 const MAX_CALLS: usize = 64;

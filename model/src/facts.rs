@@ -111,6 +111,18 @@ impl Fact {
         }
     }
 
+    /// Whether it is dangerous wherever it happens: nobody's word about something else covers it.
+    pub fn is_high_impact(&self) -> bool {
+        matches!(
+            self,
+            Self::MemoryExec { .. }
+                | Self::StdioSocket { .. }
+                | Self::UserMove { .. }
+                | Self::Trigger { .. }
+                | Self::SensitiveFile { .. }
+        )
+    }
+
     /// A family in words.
     pub fn what(&self) -> &'static str {
         match self {

@@ -31,11 +31,6 @@ impl Coordinate {
     /// All, in the order of their numbers.
     pub const ALL: [Self; COORDINATES] =
         [Self::Seq, Self::Priv, Self::Lineage, Self::File, Self::Net, Self::Fanout, Self::Volume, Self::Error];
-
-    /// Name.
-    pub fn name(self) -> &'static str {
-        ["seq", "priv", "lineage", "file", "net", "fanout", "volume", "error"][self as usize]
-    }
 }
 
 /// A point for the forest.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use collector_common::flow::{Direction, Why};
+use collector_common::flow::Why;
 use collector_common::syscall;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::facts::{self, Fact};
 use crate::features::{Coordinate, FeatureVector};
 use crate::names;
 use crate::online::Detector;
+use crate::quantities::Quantities;
 use crate::reservoir::FACTS_PER_ROW;
 use crate::sequence::{SETTLED_WINDOWS, Sequences, Surprise};
 use crate::workload::{Measures, Workload};
@@ -116,7 +117,7 @@ impl Recent {
     }
 
     /// Different destinations in this minute.
-    fn reach(&mut self, at: Time, to: (IpAddr, u16)) -> usize {
+    pub(crate) fn reach(&mut self, at: Time, to: (IpAddr, u16)) -> usize {
         if at.boot_ns.saturating_sub(self.minute) >= MINUTE_NS {
             self.minute = at.boot_ns;
             self.destinations.clear();
@@ -131,15 +132,6 @@ impl Recent {
 /// Whether the subtrees that were read from a snapshot are within their bounds.
 pub(crate) fn are_sound(recent: &BTreeMap<u64, Recent>) -> bool {
     recent.len() <= MAX_RECENT && recent.values().all(Recent::is_sound)
-}
-
-/// Numbers that an event carries, beside the coordinate that they feed.
-struct Quantities {
-    flow_bytes: Option<f64>,
-    window_bytes: Option<f64>,
-    errors: Option<f64>,
-    permission_errors: Option<f64>,
-    destinations: Option<f64>,
 }
 
 impl Model {
@@ -188,7 +180,7 @@ impl Model {
             recent.join_into(event.at, &mut together);
         }
         let vector = together.own;
-        let score = self.detector.score(&vector);
+        let score = self.vigil.checked(self.detector.score(&vector), event.at);
 
         let level = self.threshold().level;
         let mut evidence = evidence(&surprises, standing);
@@ -212,6 +204,9 @@ impl Model {
         if complete && !early && (learning || !episode.over_threshold) {
             self.offer_row(event, &exe, &together.row);
             self.learn_quantities(event, &quantities);
+            if ready {
+                self.follow_drift(event, &own, &quantities);
+            }
         }
         if complete && !early && (learning || !self.episodes.is_open(anchor)) {
             self.learn(event, &exe, &stated);
@@ -227,36 +222,7 @@ impl Model {
         Some(Verdict { vector, score, facts, explanation, episode, trigrams, complete })
     }
 
-    fn quantities(&mut self, event: &Event, anchor: u64) -> Quantities {
-        let mut all = Quantities {
-            flow_bytes: None,
-            window_bytes: None,
-            errors: None,
-            permission_errors: None,
-            destinations: None,
-        };
-        match &event.body {
-            Body::Window(window) => {
-                let per_full = 128.0 / f64::from(window.trace.len().max(1) as u32);
-                all.window_bytes = Some(window.read_bytes.saturating_add(window.write_bytes) as f64);
-                all.errors = Some(f64::from(window.errors) * per_full);
-                all.permission_errors = Some(f64::from(window.permission_errors) * per_full);
-            }
-            Body::Flow(flow) => {
-                if flow.why != Why::Novel as u8 {
-                    all.flow_bytes = Some(flow.tx_bytes as f64);
-                }
-                if flow.direction == Direction::Out as u8 && self.has_room_for(anchor) {
-                    let recent = self.recent.entry(anchor).or_default();
-                    all.destinations = Some(recent.reach(event.at, (flow.remote.ip(), flow.remote.port())) as f64);
-                }
-            }
-            _ => (),
-        }
-        all
-    }
-
-    fn has_room_for(&self, anchor: u64) -> bool {
+    pub(crate) fn has_room_for(&self, anchor: u64) -> bool {
         self.recent.len() < MAX_RECENT || self.recent.contains_key(&anchor)
     }
 
@@ -281,13 +247,6 @@ impl Model {
         };
         let cell = cell(&event.process.workload, exe, kind);
         self.detector.offer(cell, event.at, row.settled, &row.novel, &self.host);
-    }
-
-    fn learn_quantities(&mut self, event: &Event, quantities: &Quantities) {
-        if let Some(known) = self.workloads.get_mut(&event.process.workload) {
-            learn_numbers(&mut known.measures, quantities);
-        }
-        learn_numbers(&mut self.measures, quantities);
     }
 
     fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact]) {
@@ -445,21 +404,6 @@ fn vector_of(
         }
     }
     vector
-}
-
-fn learn_numbers(measures: &mut Measures, quantities: &Quantities) {
-    let rows = [
-        (&mut measures.flow_bytes, quantities.flow_bytes),
-        (&mut measures.window_bytes, quantities.window_bytes),
-        (&mut measures.errors, quantities.errors),
-        (&mut measures.permission_errors, quantities.permission_errors),
-        (&mut measures.destinations, quantities.destinations),
-    ];
-    for (numbers, value) in rows {
-        if let Some(value) = value {
-            numbers.learn(value);
-        }
-    }
 }
 
 fn because(coordinate: Coordinate, surprises: &[FactSurprise], sequence: &Surprise) -> String {

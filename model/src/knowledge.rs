@@ -1,4 +1,4 @@
-//! What the model tells about itself: baselines for people, for the fence and for the kernel's filter, and its health.
+//! What the model tells about itself: baselines for people, for the fence and for the kernel's filter.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::Model;
 use crate::event::Time;
 use crate::facts::{Fact, prefix_len, prefix_of};
-use crate::online::{AnyDetector, Detector, FIRST_ROWS};
 use crate::workload::WorkloadSummary;
 
 /// Addresses of one network and port from which the whole network is let through.
@@ -43,23 +42,6 @@ pub struct BaselineFact {
     pub first_seen: Time,
     /// Whether the frozen baseline holds it.
     pub frozen: bool,
-}
-
-/// Whether the model can be relied on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Health {
-    /// The forest has been grown.
-    pub trained: bool,
-    /// Rows in the reservoir.
-    pub rows: usize,
-    /// Trees.
-    pub trees: usize,
-    /// Whether automatic denials may be founded on it.
-    pub can_enforce: bool,
-    /// Why not.
-    pub reasons: Vec<String>,
-    /// One line for people.
-    pub detail: String,
 }
 
 impl Model {
@@ -152,44 +134,5 @@ impl Model {
     /// Events of workloads that did not fit.
     pub fn unmodelled(&self) -> u64 {
         self.unmodelled
-    }
-
-    /// Whether the model can be relied on.
-    pub fn health(&self) -> Health {
-        let (rows, trees) = self.detector.size();
-        let mut reasons = Vec::new();
-        if trees == 0 {
-            reasons.push(match self.detector {
-                AnyDetector::Constant => "the detector is a constant: it never finds anything".to_owned(),
-                AnyDetector::Forest(_) => {
-                    format!("the forest has {rows} of the {FIRST_ROWS} rows that it is grown from")
-                }
-            });
-        }
-        if let AnyDetector::Forest(forest) = &self.detector
-            && trees > 0
-        {
-            // The most anomalous vector that can be constructed must reach the threshold, and the quietest must not.
-            let bits = forest.limits().map(|limit| limit + crate::counts::MOST_BITS);
-            let worst = crate::features::FeatureVector { bits };
-            let level = self.threshold().level;
-            if forest.score(&worst).value < level {
-                reasons.push(format!("no vector can reach the threshold of {level:.1} bits"));
-            }
-            if forest.score(&crate::features::FeatureVector::default()).value >= level {
-                reasons.push("a vector without any surprise is over the threshold".to_owned());
-            }
-        }
-        let trained = trees > 0;
-        let mut detail = if trained { format!("{trees} trees over {rows} rows") } else { reasons.join("; ") };
-        for (lost, what) in [
-            (self.unmodelled, "events of workloads beyond the bound"),
-            (self.episodes.closed_early(), "episodes dropped because too many were open"),
-        ] {
-            if lost > 0 {
-                detail.push_str(&format!("; {lost} {what}"));
-            }
-        }
-        Health { trained, rows, trees, can_enforce: reasons.is_empty(), reasons, detail }
     }
 }

@@ -17,12 +17,14 @@
 
 pub mod conduct;
 pub mod counts;
+pub mod drift;
 pub mod episode;
 pub mod event;
 pub mod explain;
 pub mod facts;
 pub mod features;
 pub mod forest;
+pub mod health;
 pub mod journal;
 mod judge;
 mod knowledge;
@@ -32,9 +34,12 @@ pub mod online;
 pub mod params;
 pub mod paths;
 pub mod quantiser;
+pub mod purge;
+mod quantities;
 pub mod random;
 pub mod replay;
 pub mod reservoir;
+pub mod schema;
 pub mod sequence;
 pub mod snapshot;
 pub mod stream;
@@ -48,12 +53,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use counts::Count;
+pub use drift::Drifted;
 pub use episode::EpisodeView;
 pub use event::{Body, Event, Process, Time};
 pub use explain::Explanation;
 pub use facts::Fact;
 pub use features::{Coordinate, FeatureVector};
-pub use knowledge::{BaselineFact, FrozenDestination, Health};
+pub use health::{Health, HealthState};
+pub use knowledge::{BaselineFact, FrozenDestination};
 pub use online::AnomalyScore;
 pub use params::{DetectorKind, Params, ParamsError};
 pub use snapshot::SnapshotError;
@@ -62,6 +69,7 @@ pub use workload::WorkloadSummary;
 
 use counts::Counts;
 use episode::{Closed, Episodes};
+use health::Vigil;
 use judge::Recent;
 use online::AnyDetector;
 use params::ValidParams;
@@ -128,6 +136,7 @@ pub struct Model {
     calibration: Calibration,
     recent: BTreeMap<u64, Recent>,
     unmodelled: u64,
+    vigil: Vigil,
     now: Time,
     /// Not kept: an evaluation's question, never an agent's state.
     #[serde(skip)]
@@ -153,6 +162,7 @@ impl Model {
             calibration: Calibration::default(),
             recent: BTreeMap::new(),
             unmodelled: 0,
+            vigil: Vigil::default(),
             now: Time::default(),
             without: None,
         })
@@ -174,6 +184,7 @@ impl Model {
             self.learn_late(episode);
         }
         self.recent.retain(|_, recent| recent.is_fresh(at));
+        self.keep_vigil(at);
         closed.into_iter().map(|episode| episode.view).collect()
     }
 

@@ -55,6 +55,18 @@ impl Numbers {
         self.bins.iter().skip(bin_of(x)).sum()
     }
 
+    /// Mean of `log2(1 + x)` over the larger half, in octaves, to the precision of the bins; 0 when nothing was observed.
+    pub(crate) fn larger_half(&self) -> f64 {
+        let half = f64::from(self.n) / 2.0;
+        let (mut taken, mut sum) = (0.0, 0.0);
+        for (bin, count) in self.bins.iter().enumerate().rev() {
+            let of_it = f64::from(*count).min(half - taken);
+            sum += of_it * bin as f64 / PER_OCTAVE;
+            taken += of_it;
+        }
+        if half > 0.0 { sum / half } else { 0.0 }
+    }
+
     fn share_at_least(&self, x: f64) -> f64 {
         if self.n == 0 { 1.0 } else { f64::from(self.at_least(x)) / f64::from(self.n) }
     }

@@ -1,6 +1,6 @@
 //! One isolation tree in integers: complete, eight levels, one column a level.
 //!
-//! All nodes of a level cut the same column, each at its own place. That costs no accuracy (docs/decisions/0011) and lets a
+//! All nodes of a level cut the same column, each at its own place. That costs no accuracy (docs/decisions/0012) and lets a
 //! point walk down without looking up which column is next. The tree is a heap from 1 on: the children of `n` are `2n` and
 //! `2n + 1`, and a point goes right when it is larger than the cut. Where rows could not be cut, the cut is [`NONE`], which no
 //! quantised value exceeds: everything passes to the left.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
+use crate::drift::Drift;
 use crate::event::Time;
 use crate::facts::Fact;
 use crate::numeric::Numbers;
@@ -93,6 +94,8 @@ pub struct Workload {
     not_waiting: u64,
     /// Evidence seen.
     pub tally: Tally,
+    /// Courses of its quantities since it is judged.
+    pub drift: Drift,
 }
 
 /// How much evidence a workload has given.
@@ -117,7 +120,7 @@ pub struct Tally {
 impl Workload {
     /// What is wrong with a workload that was read from a snapshot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        if !self.measures.is_sound() {
+        if !self.measures.is_sound() || !self.drift.is_sound() {
             return Some("distributions of a workload");
         }
         if self.waiting.len() > MAX_PROGRAMS || self.waiting.values().any(|waiting| waiting.len() > MAX_WAITING) {
@@ -182,6 +185,7 @@ impl Workload {
     pub(crate) fn freeze(&mut self) {
         self.frozen = Some(Box::new(self.learned.clone()));
         self.waiting.clear();
+        self.drift = Drift::default();
     }
 
     /// Learns a window of a program, and admits it to the frozen baseline once each of its trigrams has been shown by

@@ -21,7 +21,7 @@ use crate::policy::readiness::Readiness;
 const LISTED: u32 = 1_000;
 const SECOND: u64 = 1_000_000_000;
 
-type Answered = Result<Value, ApiError>;
+pub(super) type Answered = Result<Value, ApiError>;
 
 impl Judge {
     /// Answers one request.
@@ -34,10 +34,14 @@ impl Judge {
         match request {
             Request::Status => to_value(&self.status()),
             Request::Findings { all } => to_value(&self.findings(all)?),
-            Request::Finding { name } => self.finding(&name),
+            Request::Finding { name } => to_value(&self.finding(&name)?),
             Request::Decisions { all } => to_value(&self.decisions(all, at)?),
             Request::AddDecision(new) => self.add_decision(caller, *new, at),
             Request::Release { name, reason } => self.release(caller, &name, &reason, at),
+            Request::Marks { all } => self.marks(all, at),
+            Request::MarkBenign(new) => self.mark_benign(caller, *new, at),
+            Request::MarkMalicious { finding, reason } => self.mark_malicious(caller, &finding, reason, at),
+            Request::UndoMark { name, reason } => self.undo_mark(caller, &name, &reason, at),
             Request::Modes | Request::BaselineStatus => to_value(&self.baseline_rows(at)),
             Request::SetMode { workload, mode, reason, for_seconds, force } => {
                 let request = ModeRequest {
@@ -60,6 +64,7 @@ impl Judge {
     /// How the agent is.
     pub fn status(&self) -> Status {
         let now = boot_now();
+        let now_utc = self.now().unix_ns;
         let model = self.chain.scorer.model();
         let (health, threshold) = (model.health(), model.threshold());
         let mut workloads = [0; 3];
@@ -93,8 +98,9 @@ impl Judge {
             ledger_text: reconciliation.to_string(),
             ledger: serde_json::to_value(&reconciliation).unwrap_or_default(),
             workloads,
-            model: health.detail,
-            cannot_enforce: health.reasons,
+            health,
+            drifted: model.all_drifted(),
+            unlearns_s: self.chain.scorer.reaches().map(|since| now_utc.saturating_sub(since.unix_ns) / SECOND),
             threshold: threshold.level,
             calibrated: threshold.calibrated,
             findings,
@@ -114,10 +120,10 @@ impl Judge {
         Ok(findings)
     }
 
-    fn finding(&self, name: &str) -> Answered {
+    pub(super) fn finding(&self, name: &str) -> Result<Finding, ApiError> {
         let found = self.store.finding(name).map_err(failed)?;
         match found.as_slice() {
-            [one] => to_value(one),
+            [one] => Ok(one.clone()),
             [] => Err(ApiError::new(
                 ErrorCode::Usage,
                 format!("no finding is called {name}; see `stockade findings list`"),
@@ -274,14 +280,14 @@ fn resident_mib() -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-fn to_value(value: &impl serde::Serialize) -> Answered {
+pub(super) fn to_value(value: &impl serde::Serialize) -> Answered {
     serde_json::to_value(value).map_err(|error| ApiError::new(ErrorCode::Failed, error.to_string()))
 }
 
-fn failed(error: impl std::fmt::Display) -> ApiError {
+pub(super) fn failed(error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Failed, error.to_string())
 }
 
-fn refused(error: impl std::fmt::Display) -> ApiError {
+pub(super) fn refused(error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Refused, error.to_string())
 }

@@ -11,6 +11,9 @@ use crate::enrich::surroundings::Surroundings;
 use crate::policy::{Outcome, Policy};
 use crate::score::Scorer;
 
+/// How often it is asked how the model is, on the boot clock.
+const LOOK_NS: u64 = 10_000_000_000;
+
 /// Enrich, score, policy.
 pub struct Chain<S> {
     /// Names processes and workloads.
@@ -19,6 +22,8 @@ pub struct Chain<S> {
     pub scorer: Scorer,
     /// Makes findings and decisions.
     pub policy: Policy,
+    /// When it was last asked how the model is; boot clock.
+    looked: Option<u64>,
 }
 
 /// What one record led to.
@@ -35,7 +40,7 @@ impl<S: Surroundings> Chain<S> {
     /// A chain that knows nothing yet.
     pub fn new(enricher: Enricher<S>, model: Model, policy: Policy) -> Self {
         let scorer = Scorer::new(model, policy.modes().rows());
-        Self { enricher, scorer, policy }
+        Self { enricher, scorer, policy, looked: None }
     }
 
     /// Takes one record through.
@@ -56,7 +61,13 @@ impl<S: Surroundings> Chain<S> {
     /// Lets time pass.
     pub fn tick(&mut self, at: Time) -> Vec<Outcome> {
         let closed = self.scorer.tick(at);
-        self.policy.on_tick(at, &closed)
+        let mut outcomes = self.policy.on_tick(at, &closed);
+        if self.looked.is_none_or(|looked| at.boot_ns >= looked.saturating_add(LOOK_NS)) {
+            self.looked = Some(at.boot_ns);
+            let model = self.scorer.model();
+            outcomes.extend(self.policy.on_health(&model.health(), &model.all_drifted(), at));
+        }
+        outcomes
     }
 
     /// Follows what a mode change means for the model.

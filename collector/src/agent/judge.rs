@@ -24,6 +24,7 @@ use crate::decode::{Record, decode};
 use crate::enforce::Enforcer;
 use crate::enrich::clock::boot_now;
 use crate::enrich::surroundings::{Live, Noting};
+use crate::history::redo::Redo;
 use crate::ledger::{Ledger, Reconciliation};
 use crate::loader::Kernel;
 use crate::loader::sensitive::HATCHES;
@@ -80,6 +81,8 @@ pub struct Judge {
     last_idle: Instant,
     last_look: Instant,
     losses: LossWatch,
+    /// A model that is taken through the history again, for the mark of this number.
+    pub(super) unlearning: Option<(u64, Redo)>,
 }
 
 /// How long an exec record took to become a deny entry.
@@ -130,6 +133,7 @@ impl Judge {
             last_idle: now,
             last_look: now,
             losses: LossWatch::default(),
+            unlearning: None,
         }
     }
 
@@ -256,7 +260,7 @@ impl Judge {
                 self.write_note(&note);
                 self.follow_mode(&row.workload.clone(), row.mode, at);
             }
-            Outcome::Audit(_) => (),
+            Outcome::Mark(..) | Outcome::Audit(_) => (),
         }
     }
 
@@ -324,6 +328,7 @@ impl Judge {
         if !outcomes.is_empty() {
             self.carry_out(outcomes, at);
         }
+        self.look_after_history(at);
         if is_due(&mut self.last_snapshot, SNAPSHOT_EVERY) {
             self.keep_snapshot();
         }

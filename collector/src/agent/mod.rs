@@ -13,6 +13,7 @@ mod gates;
 pub mod inbox;
 mod judge;
 pub mod loss;
+mod marks;
 pub mod rows;
 pub mod take_in;
 
@@ -148,6 +149,9 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     inbox.close();
     let Ok(mut judge) = judging.join() else { anyhow::bail!("the judge thread panicked; see the log above") };
     judge.keep_snapshot();
+    if let Err(error) = judge.chain.scorer.end_history() {
+        tracing::warn!(%error, "an incident of before the restart cannot be unlearnt");
+    }
     if on_exit == OnExit::Release {
         judge.enforcer.disarm()?;
         freeze::thaw_all_but(&mount_of_cgroup2().unwrap_or_default(), &[]);
@@ -240,7 +244,8 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
         state,
         store.modes()?,
         store.decisions_to_restore()?,
-    );
+    )
+    .with_marks(store.marks()?);
     let now = Clock::now();
     let clock =
         if config.agent.clock_factor == 1.0 { now } else { now.with_factor(now.boot_ns, config.agent.clock_factor) };
@@ -251,6 +256,11 @@ fn assemble(config: Config, kernel: Kernel, watchers: broadcast::Sender<WatchIte
     let seed = config.model.seed;
     let mut judge = Judge::new(config, chain, store, enforcer, kernel, fanout, watchers, boot);
     judge.enforcement_off = enforcement_off;
+    let history = (judge.config.agent.state_dir.join("history"), judge.config.model.history_mib << 20);
+    if history.1 > 0 {
+        let at = judge.now();
+        judge.chain.scorer.keep_history(&history.0, history.1, at);
+    }
     if let Some(path) = record {
         judge.recorder = Some(begin_recording(&path, clock, seed)?);
     }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use model::event::Event;
+use model::{Drifted, Health};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::decision::{DecisionAction, Target};
 use crate::finding::Finding;
+use crate::policy::marks::Reach;
 use crate::policy::mode::Mode;
 use crate::sinks::{Change, SinkStatus};
 
@@ -55,6 +57,27 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// What people said about findings.
+    Marks {
+        /// What is over, too.
+        all: bool,
+    },
+    /// Says that a finding is fine.
+    MarkBenign(Box<NewMark>),
+    /// Says that a finding was an attack: what its subtree did since then is unlearnt.
+    MarkMalicious {
+        /// `F-…`.
+        finding: String,
+        /// Why.
+        reason: String,
+    },
+    /// Takes a mark back.
+    UndoMark {
+        /// `M-…`.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Modes of all workloads.
     Modes,
     /// Changes a mode.
@@ -91,7 +114,13 @@ pub enum Request {
 impl Request {
     /// Whether it changes something: only root and the agent's own user may.
     pub fn changes(&self) -> bool {
-        matches!(self, Self::AddDecision(_) | Self::Release { .. } | Self::SetMode { .. } | Self::Disarm)
+        match self {
+            Self::AddDecision(_) | Self::Release { .. } | Self::SetMode { .. } | Self::Disarm => true,
+            Self::MarkBenign(_) | Self::MarkMalicious { .. } | Self::UndoMark { .. } => true,
+            Self::Status | Self::Findings { .. } | Self::Finding { .. } | Self::Decisions { .. } => false,
+            Self::Marks { .. } | Self::Modes | Self::BaselineStatus | Self::Baseline { .. } => false,
+            Self::Top | Self::Watch { .. } => false,
+        }
     }
 }
 
@@ -106,6 +135,21 @@ pub struct NewDecision {
     pub shadow: bool,
     /// For how long.
     pub ttl_seconds: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A person's word that a finding is fine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewMark {
+    /// `F-…`.
+    pub finding: String,
+    /// How far.
+    pub reach: Reach,
+    /// Families of dangerous facts that are meant too.
+    pub naming: Vec<String>,
+    /// For so many seconds; without it until it is undone.
+    pub for_seconds: Option<u64>,
     /// Why.
     pub reason: String,
 }
@@ -196,10 +240,14 @@ pub struct Status {
     pub ledger_text: String,
     /// Workloads by mode: learning, monitoring, enforcing.
     pub workloads: [usize; 3],
-    /// The model in words.
-    pub model: String,
-    /// Why automatic denials are off; empty = they are possible.
-    pub cannot_enforce: Vec<String>,
+    /// Whether the model can be relied on; unless it is healthy, nothing is denied automatically.
+    pub health: Health,
+    /// Workloads that have drifted, and how: nothing is denied automatically there.
+    #[serde(default)]
+    pub drifted: Vec<(Arc<str>, Vec<Drifted>)>,
+    /// How far back an incident can be unlearnt, in seconds; `None` = nothing can.
+    #[serde(default)]
+    pub unlearns_s: Option<u64>,
     /// Threshold in bits.
     pub threshold: f64,
     /// Whether it comes from this host's own data.

@@ -8,6 +8,7 @@ pub mod doctor;
 mod events;
 mod exit;
 pub mod findings;
+mod marks;
 mod mode;
 pub mod printable;
 mod record;
@@ -79,6 +80,9 @@ enum Command {
     /// What was found.
     #[command(subcommand)]
     Findings(findings::Command),
+    /// What people said about findings: that they are fine, or were attacks.
+    #[command(subcommand)]
+    Marks(marks::Command),
     /// What is denied.
     #[command(subcommand)]
     Decisions(decisions::Command),
@@ -122,6 +126,7 @@ impl Cli {
             Command::Top => top::run(&common),
             Command::Events(options) => events::run(&common, &options),
             Command::Findings(command) => findings::run(&common, command),
+            Command::Marks(command) => marks::run(&common, command),
             Command::Decisions(command) => decisions::run(&common, command),
             Command::Mode(command) => mode::run(&common, command),
             Command::Baseline(command) => baseline::run(&common, command),

@@ -1,5 +1,7 @@
 //! `stockade status`
 
+use model::HealthState;
+
 use super::{Common, Exit, table};
 use crate::api::protocol::{Request, Status};
 use crate::cli::findings::name;
@@ -12,7 +14,8 @@ use crate::cli::findings::name;
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let status: Status = common.client()?.ask(Request::Status)?;
     table::one(common.output, &status, text)?;
-    let attention = !status.off.is_empty() || status.findings[1] + status.findings[2] > 0;
+    let unwell = status.health.state.is_fault() || !status.drifted.is_empty();
+    let attention = unwell || !status.off.is_empty() || status.findings[1] + status.findings[2] > 0;
     Ok(if attention { Exit::Attention } else { Exit::Fine })
 }
 
@@ -38,14 +41,22 @@ pub fn text(status: &Status) -> String {
     lines.extend(status.ledger_text.trim_end().lines().map(|line| format!("           {line}")));
     lines.push(format!(
         "workloads  learning {learning}, monitoring {monitoring}, enforcing {enforcing}; model: {}",
-        status.model
+        status.health
     ));
+    if !status.health.state.may_deny() {
+        let since = table::time(status.health.since.unix_ns);
+        lines.push(format!("           no automatic denial since {since}"));
+    }
+    for (workload, drifted) in &status.drifted {
+        let drifted = HealthState::Drifted { of: drifted.clone() };
+        lines.push(format!("           no automatic denial in {workload}: {drifted}"));
+    }
+    let reach =
+        status.unlearns_s.map_or_else(|| "off".to_owned(), |seconds| format!("reaches back {}", table::span(seconds)));
+    lines.push(format!("unlearning {reach}"));
     let calibrated =
         if status.calibrated { "from this host's own episodes" } else { "shipped start value, not calibrated" };
     lines.push(format!("threshold  {:.1} bits, {calibrated}", status.threshold));
-    if !status.cannot_enforce.is_empty() {
-        lines.push(format!("           no automatic denial: {}", status.cannot_enforce.join("; ")));
-    }
     lines.push(format!("findings   open: high {high} medium {medium} low {low}; held back {}", status.held_back));
     let (count, last, longest) = status.latency_us;
     let latency =

@@ -109,6 +109,7 @@ fn keep(policy: &mut Policy, store: &mut Store, at: Time, done: &mut Committed) 
                 store.save_decision(decision).and_then(|()| store.audit(&audit_entry(*change, decision, at)))
             }
             Outcome::Mode(row) => store.save_mode(row),
+            Outcome::Mark(change, mark) => store.save_mark(*change, mark),
             Outcome::Audit(entry) => store.audit(entry),
         };
         if let Err(error) = written {

@@ -138,8 +138,9 @@ impl Policy {
 }
 
 fn may_deny(verdict: &Verdict, trail: &Trail, workload: &str, known: &dyn Knowledge) -> Result<(), String> {
-    match trail.conduct.refusal(verdict, workload) {
-        Some(why) => Err(why.to_owned()),
-        None => known.can_enforce().map_err(|why| format!("the model must not enforce now: {why}")),
+    if let Some(why) = trail.conduct.refusal(verdict, workload) {
+        return Err(why.to_owned());
     }
+    let health = known.health(workload);
+    if health.state.may_deny() { Ok(()) } else { Err(format!("the model must not deny now: {}", health.state)) }
 }

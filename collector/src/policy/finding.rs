@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Config;
 use super::budget::Budget;
 use super::evidence;
+use super::marks;
 use super::mode::Mode;
 use super::trail::{self, Trail};
 use crate::finding::{Finding, FindingState, FindingType, Reason, Severity};
@@ -19,6 +20,8 @@ use crate::finding::{Finding, FindingState, FindingType, Reason, Severity};
 pub const MAX_OPEN: usize = 4_096;
 /// Reasons kept of one finding.
 const MAX_REASONS: usize = 16;
+/// Facts kept of one finding.
+const MAX_FACTS: usize = 16;
 /// Related findings and decisions named in one finding.
 const MAX_RELATED: usize = 16;
 /// A finding that no episode closes is closed after this long without evidence.
@@ -151,12 +154,44 @@ impl Findings {
         at: Time,
     ) -> Option<(Change, Finding)> {
         let workload: Arc<str> = format!("agent:{subject}").into();
-        let key = (workload.clone(), 0, kind);
-        if let Some(finding) = self.open.get_mut(&key) {
+        if let Some(finding) = self.open.get_mut(&(workload.clone(), 0, kind)) {
             finding.count = finding.count.saturating_add(1);
             finding.updated = at;
             return finding.count.is_power_of_two().then(|| (Change::Updated, finding.clone()));
         }
+        self.begin_of(host, workload, kind, text, config, at).map(|finding| (Change::Created, finding))
+    }
+
+    /// A finding about a workload as a whole, told once while it lasts. It stays open for as long as it is asked for.
+    pub fn about_workload(
+        &mut self,
+        host: &Arc<str>,
+        workload: &Arc<str>,
+        kind: FindingType,
+        (text, reasons): (String, Vec<Reason>),
+        config: &Config,
+        at: Time,
+    ) -> Option<Finding> {
+        if let Some(finding) = self.open.get_mut(&(workload.clone(), 0, kind)) {
+            finding.updated = at;
+            return None;
+        }
+        let mut finding = self.begin_of(host, workload.clone(), kind, text, config, at)?;
+        finding.reasons = reasons;
+        self.open.insert((workload.clone(), 0, kind), finding.clone());
+        Some(finding)
+    }
+
+    /// A finding that hangs on no process.
+    fn begin_of(
+        &mut self,
+        host: &Arc<str>,
+        workload: Arc<str>,
+        kind: FindingType,
+        text: String,
+        config: &Config,
+        at: Time,
+    ) -> Option<Finding> {
         if self.open.len() >= MAX_OPEN {
             self.overflow += 1;
             return None;
@@ -170,6 +205,7 @@ impl Findings {
             workload,
             mode: Mode::Learning,
             created: at,
+            began: at,
             updated: at,
             count: 1,
             title: text,
@@ -180,6 +216,8 @@ impl Findings {
             calibrated: false,
             depth: None,
             reasons: Vec::new(),
+            program: Arc::default(),
+            facts: Vec::new(),
             happened: Vec::new(),
             related: Vec::new(),
             decisions: Vec::new(),
@@ -187,13 +225,13 @@ impl Findings {
             lost: 0.0,
             test: config.test,
         };
-        self.open.insert(key, finding.clone());
-        Some((Change::Created, finding))
+        self.open.insert((finding.workload.clone(), 0, kind), finding.clone());
+        Some(finding)
     }
 
     /// Closes the findings of an anchor.
     pub fn close_anchor(&mut self, anchor: u64, at: Time) -> Vec<Finding> {
-        self.close_where(at, |finding| finding.anchor == anchor && finding.kind != FindingType::Agent)
+        self.close_where(at, |finding| finding.anchor == anchor && finding.anchor != 0)
     }
 
     /// Closes one by a person's word.
@@ -233,6 +271,7 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         workload: event.process.workload.clone(),
         mode: scene.mode,
         created: event.at,
+        began: verdict.episode.started,
         updated: event.at,
         count: 0,
         title: evidence::title(kind, event),
@@ -243,6 +282,8 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         calibrated: scene.threshold.1,
         depth: None,
         reasons: Vec::new(),
+        program: marks::program_of(event),
+        facts: Vec::new(),
         happened: Vec::new(),
         related: Vec::new(),
         decisions: Vec::new(),
@@ -268,6 +309,11 @@ fn absorb(finding: &mut Finding, event: &Event, verdict: &Verdict, scene: &Scene
     }
     for reason in evidence::reasons(verdict) {
         add_reason(finding, reason);
+    }
+    for fact in marks::facts_of(finding.kind, verdict) {
+        if finding.facts.len() < MAX_FACTS && !finding.facts.contains(fact) {
+            finding.facts.push(fact.clone());
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the policy asks of the model: thresholds, health and what the fence lets through.
 
 use ipnet::IpNet;
-use model::Model;
+use model::{Health, Model};
 
 use crate::decision::Destination;
 
@@ -12,8 +12,8 @@ const RANGES: usize = collector_common::deny::PORT_RULES;
 pub trait Knowledge {
     /// Threshold in bits, and whether it is a return level of this host's own data.
     fn threshold(&self) -> (f64, bool);
-    /// `Err` says why the model must not cause denials.
-    fn can_enforce(&self) -> Result<(), String>;
+    /// Whether the model can be relied on for a workload: only a healthy one causes denials.
+    fn health(&self, workload: &str) -> Health;
     /// Destinations that the workload's frozen facts hold: `(net, port)`.
     fn frozen(&self, workload: &str) -> Vec<(IpNet, u16)>;
 }
@@ -24,9 +24,8 @@ impl Knowledge for Model {
         (threshold.level, threshold.calibrated)
     }
 
-    fn can_enforce(&self) -> Result<(), String> {
-        let health = self.health();
-        if health.can_enforce { Ok(()) } else { Err(health.reasons.join("; ")) }
+    fn health(&self, workload: &str) -> Health {
+        self.health_of(workload)
     }
 
     fn frozen(&self, workload: &str) -> Vec<(IpNet, u16)> {

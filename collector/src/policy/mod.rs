@@ -9,11 +9,13 @@ pub mod decision;
 pub mod evidence;
 pub mod finding;
 mod knowledge;
+pub mod marks;
 pub mod mode;
 pub mod protect;
 pub mod readiness;
 mod requests;
 mod trail;
+mod wellbeing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub use config::Config;
 use decision::Decisions;
 use finding::{Change, Findings, Scene};
 pub use knowledge::{Knowledge, gates};
+use marks::{Mark, MarkChange, Marks};
 use mode::{Mode, ModeRow, Modes};
 use protect::Protected;
 use readiness::{Circumstances, Readiness};
@@ -61,6 +64,8 @@ pub enum Outcome {
     Decision(DecisionChange, Decision),
     /// A mode changed; the scorer follows.
     Mode(ModeRow),
+    /// A person's word about a finding, or what came of it.
+    Mark(MarkChange, Mark),
     /// A line for the audit that is none of the above.
     Audit(Entry),
 }
@@ -97,6 +102,7 @@ pub struct Policy {
     config: Config,
     host: Arc<str>,
     modes: Modes,
+    marks: Marks,
     findings: Findings,
     decisions: Decisions,
     protected: Protected,
@@ -121,6 +127,7 @@ impl Policy {
             config,
             host,
             modes: Modes::from_rows(modes),
+            marks: Marks::default(),
             findings: Findings::restore(state.findings),
             decisions: Decisions::restore(decisions, state.next_decision),
             protected,
@@ -130,6 +137,13 @@ impl Policy {
             refused: BTreeMap::new(),
             overflow: 0,
         }
+    }
+
+    /// With the marks that the store kept.
+    #[must_use]
+    pub fn with_marks(mut self, marks: Vec<Mark>) -> Self {
+        self.marks = Marks::restore(marks);
+        self
     }
 
     /// What has to be kept, besides [`Policy::modes`] and [`Policy::decisions`].
@@ -168,9 +182,16 @@ impl Policy {
     /// Judges a verdict: findings first, then whether something has to be denied.
     pub fn on_verdict(&mut self, event: &Event, verdict: &Verdict, known: &dyn Knowledge) -> Vec<Outcome> {
         let mode = self.modes.of(&event.process.workload);
-        let kinds = evidence::kinds(event, verdict, mode);
+        let mut kinds = evidence::kinds(event, verdict, mode);
+        let found = kinds.len();
+        let hit = self.marks.sift(&mut kinds, event, verdict);
         let anchor = verdict.episode.anchor;
         let mut outcomes = self.begin_anew(verdict, event.at);
+        outcomes.extend(hit.into_iter().map(|mark| Outcome::Mark(MarkChange::Hit, mark)));
+        // Somebody said that this is fine: it is no reason to deny either.
+        if found > 0 && kinds.is_empty() {
+            return outcomes;
+        }
         let judged = mode > Mode::Learning || !kinds.is_empty();
         if !self.trails.contains_key(&anchor) {
             if !judged || (kinds.is_empty() && evidence::sensor(event, verdict).is_none()) {
@@ -333,10 +354,7 @@ impl Policy {
 
     /// Nothing is lost any more.
     pub fn loss_is_over(&mut self, at: Time) -> Vec<Outcome> {
-        let lossy = self.findings.iter().filter(|finding| finding.kind == FindingType::Loss).map(|finding| finding.id);
-        let ids: Vec<Uuid> = lossy.collect();
-        let closed = ids.into_iter().filter_map(|id| self.findings.close(id, at));
-        closed.map(|finding| Outcome::Finding(Change::Closed, finding)).collect()
+        self.close_all(|finding| finding.kind == FindingType::Loss, at)
     }
 
     /// Whether a workload's baseline is ready. `lost` is the share of its evidence that was lost.
@@ -348,6 +366,11 @@ impl Policy {
     /// Modes.
     pub fn modes(&self) -> &Modes {
         &self.modes
+    }
+
+    /// What people said about findings.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// Open findings.

@@ -3,7 +3,7 @@
 use collector_common::process::EXEC_MEMORY;
 use ipnet::IpNet;
 use model::event::{Deny, Exec, Flow, Process};
-use model::{AnomalyScore, Fact, FactSurprise, FeatureVector};
+use model::{AnomalyScore, Fact, FactSurprise, FeatureVector, Health, HealthState};
 
 use super::decision::Proposal;
 use super::mode::ModeRequest;
@@ -14,7 +14,7 @@ use crate::finding::FindingState;
 const SECOND: u64 = 1_000_000_000;
 const WEB: &str = "unit:web.service";
 
-struct Known {
+pub(super) struct Known {
     healthy: bool,
 }
 
@@ -23,8 +23,9 @@ impl Knowledge for Known {
         (24.0, true)
     }
 
-    fn can_enforce(&self) -> Result<(), String> {
-        if self.healthy { Ok(()) } else { Err("the forest is not trained".to_owned()) }
+    fn health(&self, _: &str) -> Health {
+        let state = if self.healthy { HealthState::Healthy } else { HealthState::Untrained { rows: 3, needed: 64 } };
+        Health { state, since: Time::default(), rows: 3, trees: 64, unmodelled: 0, dropped: 0 }
     }
 
     fn frozen(&self, _: &str) -> Vec<(IpNet, u16)> {
@@ -32,13 +33,13 @@ impl Knowledge for Known {
     }
 }
 
-const HEALTHY: Known = Known { healthy: true };
+pub(super) const HEALTHY: Known = Known { healthy: true };
 
-fn at(second: u64) -> Time {
+pub(super) fn at(second: u64) -> Time {
     Time { unix_ns: (1_000_000 + second) * SECOND, boot_ns: second * SECOND }
 }
 
-fn process(cookie: u64, exe: &str, ancestors: &[u64]) -> Arc<Process> {
+pub(super) fn process(cookie: u64, exe: &str, ancestors: &[u64]) -> Arc<Process> {
     Arc::new(Process {
         cookie,
         pid: cookie as u32,
@@ -54,7 +55,7 @@ fn process(cookie: u64, exe: &str, ancestors: &[u64]) -> Arc<Process> {
     })
 }
 
-fn exec_bits(second: u64, process: &Arc<Process>, parent: &str, bits: u32) -> Event {
+pub(super) fn exec_bits(second: u64, process: &Arc<Process>, parent: &str, bits: u32) -> Event {
     let exec = Exec {
         parent: 0,
         parent_exe: parent.into(),
@@ -69,11 +70,11 @@ fn exec_bits(second: u64, process: &Arc<Process>, parent: &str, bits: u32) -> Ev
     Event { at: at(second), process: process.clone(), body: Body::Exec(exec) }
 }
 
-fn exec(second: u64, process: &Arc<Process>, parent: &str) -> Event {
+pub(super) fn exec(second: u64, process: &Arc<Process>, parent: &str) -> Event {
     exec_bits(second, process, parent, 0)
 }
 
-fn connect(second: u64, process: &Arc<Process>, remote: &str) -> Event {
+pub(super) fn connect(second: u64, process: &Arc<Process>, remote: &str) -> Event {
     let flow = Flow {
         socket: 1,
         opener: process.cookie,
@@ -113,7 +114,7 @@ fn deny(second: u64, process: &Arc<Process>, decision: u64) -> Event {
 }
 
 /// A verdict of the episode of `anchor` that began at second 100.
-fn verdict(anchor: u64, forest: f64, facts: f64, fact: Option<Fact>) -> Verdict {
+pub(super) fn verdict(anchor: u64, forest: f64, facts: f64, fact: Option<Fact>) -> Verdict {
     let mut contributions = [0.0; 8];
     contributions[0] = forest;
     let score = AnomalyScore { value: forest, depth: 1.9, median_depth: 8.4, gap: 0.0, contributions };
@@ -147,17 +148,17 @@ fn verdict(anchor: u64, forest: f64, facts: f64, fact: Option<Fact>) -> Verdict 
     }
 }
 
-fn edge() -> Option<Fact> {
+pub(super) fn edge() -> Option<Fact> {
     Some(Fact::ExecEdge { parent: "/srv/helper".into(), child: "/bin/sh".into() })
 }
 
-fn place() -> Option<Fact> {
+pub(super) fn place() -> Option<Fact> {
     let address = "203.0.113.7".parse().unwrap();
     Some(Fact::Destination { exe: "/bin/sh".into(), address, port: 4444, protocol: 6 })
 }
 
 /// systemd(1) > httpd(10) > helper(20) > sh(30)
-fn policy_in(mode: Mode) -> Policy {
+pub(super) fn policy_in(mode: Mode) -> Policy {
     let row = |mode| ModeRow {
         workload: WEB.into(),
         mode,
@@ -182,11 +183,11 @@ fn policy_in(mode: Mode) -> Policy {
     policy
 }
 
-fn shell() -> Arc<Process> {
+pub(super) fn shell() -> Arc<Process> {
     process(30, "/bin/sh", &[20, 10, 1])
 }
 
-fn made(outcomes: &[Outcome]) -> Vec<Decision> {
+pub(super) fn made(outcomes: &[Outcome]) -> Vec<Decision> {
     let decision = |outcome: &Outcome| match outcome {
         Outcome::Decision(DecisionChange::Made, decision) => Some(decision.clone()),
         _ => None,
@@ -194,7 +195,7 @@ fn made(outcomes: &[Outcome]) -> Vec<Decision> {
     outcomes.iter().filter_map(decision).collect()
 }
 
-fn finding(policy: &Policy, kind: FindingType) -> Finding {
+pub(super) fn finding(policy: &Policy, kind: FindingType) -> Finding {
     policy.findings().find(|finding| finding.kind == kind).cloned().unwrap_or_else(|| panic!("no {kind:?}"))
 }
 
@@ -281,7 +282,7 @@ fn nothing_is_denied_when_one_condition_is_missing() {
     assert_eq!(with(&|v| v.episode.forest_sum = 0.0, &HEALTHY).0, 0, "the forest does not agree");
     let (none, outcomes) = with(&|_| (), &Known { healthy: false });
     assert_eq!(none, 0, "the model is not healthy");
-    let said = |outcome: &Outcome| matches!(outcome, Outcome::Audit(entry) if entry.text.contains("not trained"));
+    let said = |outcome: &Outcome| matches!(outcome, Outcome::Audit(entry) if entry.text.contains("untrained"));
     assert!(outcomes.iter().any(said), "and the audit says so: {outcomes:?}");
 }
 

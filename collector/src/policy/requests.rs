@@ -5,10 +5,12 @@ use uuid::Uuid;
 
 use super::decision::{Booked, DecisionError, Proposal};
 use super::finding::Change;
+use super::marks::{MarkChange, MarkError, Wish, Word};
 use super::mode::{Mode, ModeError, ModeRequest, ModeRow};
 use super::readiness::Readiness;
 use super::{DecisionChange, Entry, Outcome, Policy};
 use crate::decision::{Author, Decision, FileId};
+use crate::finding::Finding;
 
 impl Policy {
     /// Changes a workload's mode.
@@ -101,6 +103,27 @@ impl Policy {
     pub fn extend(&mut self, number: u64, ttl_ns: u64, at: Time) -> Result<Vec<Outcome>, DecisionError> {
         let decision = self.decisions.extend(number, ttl_ns, &self.config, at)?;
         Ok(vec![Outcome::Decision(DecisionChange::Extended, decision)])
+    }
+
+    /// Enters a person's word about a finding, which closes with a benign one.
+    ///
+    /// # Errors
+    ///
+    /// A [`MarkError`]; nothing was changed then.
+    pub fn mark(&mut self, finding: &Finding, wish: Wish, at: Time) -> Result<Vec<Outcome>, MarkError> {
+        let mark = self.marks.make(finding, wish, at)?;
+        let closed = matches!(mark.word, Word::Benign { .. }).then(|| self.findings.close(finding.id, at)).flatten();
+        let made = Outcome::Mark(MarkChange::Made, mark);
+        Ok([made].into_iter().chain(closed.map(|finding| Outcome::Finding(Change::Closed, finding))).collect())
+    }
+
+    /// Takes a mark back.
+    ///
+    /// # Errors
+    ///
+    /// A [`MarkError`].
+    pub fn undo_mark(&mut self, name: &str, author: Author, why: &str, at: Time) -> Result<Vec<Outcome>, MarkError> {
+        Ok(vec![Outcome::Mark(MarkChange::Undone, self.marks.undo(name, author, why, at)?)])
     }
 
     /// Closes a finding by a person's word.

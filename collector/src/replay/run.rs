@@ -286,7 +286,7 @@ impl Player {
                         journal.note_mode(&row.workload, row.mode > Mode::Learning, at);
                     }
                 }
-                Outcome::Audit(_) => (),
+                Outcome::Mark(..) | Outcome::Audit(_) => (),
             }
         }
         self.enforcer.apply(&self.chain.policy.live(at), at.boot_ns)?;

@@ -3,6 +3,7 @@
 mod audit;
 mod decisions;
 mod findings;
+mod marks;
 mod modes;
 mod schema;
 mod snapshots;

@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{StoreError, damaged_or};
 
 /// One step a version: step 0 makes version 1. A released step is never changed.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 CREATE TABLE modes (workload TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE findings (
   id TEXT PRIMARY KEY, short TEXT NOT NULL, state TEXT NOT NULL, type TEXT NOT NULL, severity TEXT NOT NULL,
@@ -26,7 +27,11 @@ CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
 CREATE TABLE snapshots (
   number INTEGER PRIMARY KEY AUTOINCREMENT, at_ns INTEGER NOT NULL, boot TEXT NOT NULL, model BLOB NOT NULL,
   policy TEXT NOT NULL);
-"];
+",
+    "
+CREATE TABLE marks (number INTEGER PRIMARY KEY, body TEXT NOT NULL);
+",
+];
 
 /// Newest version that this release writes.
 pub(super) fn newest() -> u32 {

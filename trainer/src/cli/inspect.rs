@@ -63,9 +63,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let (health, threshold) = (model.health(), model.threshold());
     let calibrated = if threshold.calibrated { "this host's own" } else { "not calibrated" };
-    say!("model      {}", health.detail);
+    say!("model      {health}");
     say!("threshold  {:.1} bits ({calibrated}), {:.1} days of data", threshold.level, threshold.days);
-    health.reasons.iter().for_each(|reason| say!("enforce    no: {reason}"));
+    if !health.state.may_deny() {
+        say!("enforce    no: the model is {}", health.state.name());
+    }
     for workload in model.workloads() {
         let Some(summary) = model.summary(&workload) else { continue };
         say!(

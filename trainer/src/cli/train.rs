@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     say!(
         "learnt   {events} events of {} workloads; {}; {} bytes in {}",
         model.workloads().len(),
-        model.health().detail,
+        model.health(),
         bytes.len(),
         options.out.display()
     );

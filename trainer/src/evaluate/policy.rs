@@ -3,7 +3,7 @@
 //!
 //! What can be denied of a subtree, and whether it may be, is [`model::conduct`], by which the agent acts. Here stands only
 //! when a subtree's trail begins and ends, which in the agent (`collector/src/policy/mod.rs`) also keeps findings. Two things
-//! of the agent are not asked: whether the model is healthy (`Knowledge::can_enforce`) and the protected processes.
+//! of the agent are not asked: whether the model is healthy (`Knowledge::health`) and the protected processes.
 
 use std::collections::BTreeMap;
 

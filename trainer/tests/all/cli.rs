@@ -23,7 +23,7 @@ fn a_corpus_is_trained_calibrated_tuned_evaluated_compared_and_exported() {
     corpus(Path::new(&journals), "web", 3, &plan());
     let model = path(folder.path(), "web.model");
     let (good, told, error) = trainer(&["train", &journals, "--out", &model, "--calibrate"]);
-    assert!(good && told.contains("events of 1 workloads; 64 trees over"), "{told}{error}");
+    assert!(good && told.contains("events of 1 workloads; healthy, 64 trees over"), "{told}{error}");
     let (good, told, _) = trainer(&["inspect", &model]);
     assert!(good && told.contains("unit:shop.service:") && told.contains(", frozen"), "{told}");
     let (good, told, _) = trainer(&["inspect", &model, "--facts", "unit:shop.service"]);
