@@ -13,7 +13,7 @@ use polars_core::prelude::ChunkAgg;
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
-use crate::labels::{self, Cycle, Kind, Span, Split};
+use crate::labels::{Cycle, Kind, Span, Split};
 
 const DAY: u64 = 86_400_000_000_000;
 /// Event time per boot time when a day takes an hour.
@@ -52,7 +52,7 @@ impl Corpus {
     pub fn open(journals: &Path, labels: Option<&Path>) -> anyhow::Result<Self> {
         let mut found: BTreeMap<String, Vec<(PathBuf, PathBuf, Cycle)>> = BTreeMap::new();
         for path in parquet_files(journals)? {
-            let beside = labels::beside(&path, journals, labels);
+            let beside = labels_of(&path, journals, labels);
             let cycle = Cycle::read(&beside)?;
             found.entry(cycle.host.clone()).or_default().push((path, beside, cycle));
         }
@@ -127,11 +127,11 @@ impl Day {
     /// Its spans of a kind, on the corpus' clock.
     pub fn spans(&self, kind: Kind) -> impl Iterator<Item = Span> + '_ {
         self.cycle.spans.iter().filter(move |span| span.kind == kind).map(|span| {
-            let shifted = |ns: u64| if ns == 0 { 0 } else { ns.saturating_add(self.shift.unix_ns) };
+            let shifted = |ns: u64| ns.saturating_add(self.shift.unix_ns);
             Span {
                 start_unix_ns: shifted(span.start_unix_ns),
                 end_unix_ns: shifted(span.end_unix_ns),
-                harm_unix_ns: shifted(span.harm_unix_ns),
+                harm_unix_ns: span.harm_unix_ns.map(shifted),
                 ..span.clone()
             }
         })
@@ -181,6 +181,15 @@ fn put_in_order(days: &mut [Day]) -> anyhow::Result<()> {
         end = day.shifted(last);
     }
     Ok(())
+}
+
+/// The labels of a journal: beside it, or in the same place below another folder.
+fn labels_of(journal: &Path, journals: &Path, labels: Option<&Path>) -> PathBuf {
+    let own = journal.with_extension("toml");
+    match (labels, own.strip_prefix(journals)) {
+        (Some(labels), Ok(below)) if !own.exists() => labels.join(below),
+        _ => own,
+    }
 }
 
 fn parquet_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -1,6 +1,10 @@
 //! What was done while a cycle was recorded: `cycle-NN.toml` beside its recording.
+//!
+//! All times are event time in nanoseconds since 1970, as in the events. Whoever records writes these files and the trainer
+//! reads them: this file is the one place that knows their format, and `xtask/src/corpus` takes it in by its path. So it may
+//! use serde, toml and anyhow, and nothing of ours.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -49,8 +53,10 @@ impl Class {
     }
 }
 
-/// A recorded day.
+/// A recorded day. Host, cycle and split have to be there; a key that is none of these is refused, because a label that was
+/// misspelt would be an attack less.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cycle {
     /// Host.
     pub host: String,
@@ -73,7 +79,22 @@ pub struct Cycle {
     /// Event time per real time: a cycle is one day of event time.
     #[serde(default = "one")]
     pub clock_factor: f64,
-    /// What was done.
+    /// Event time at the beginning of the recording.
+    #[serde(default)]
+    pub start_unix_ns: u64,
+    /// Records in it.
+    #[serde(default)]
+    pub records: u64,
+    /// Records and syscalls that were lost: 0 in a good recording.
+    #[serde(default)]
+    pub lost: u64,
+    /// What was lost, in words or as the ledger has it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub loss: String,
+    /// Requests of the customers that were answered well, and those that were not.
+    #[serde(default)]
+    pub requests: [u64; 2],
+    /// What was done, by start.
     #[serde(default, rename = "span")]
     pub spans: Vec<Span>,
 }
@@ -84,13 +105,14 @@ fn one() -> f64 {
 
 /// Something that was done, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Span {
     /// Benign or not.
     pub kind: Kind,
     /// Name of the change or attack.
     pub name: String,
     /// Of an attack.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
     /// Workload, as Stockade names it.
     #[serde(default)]
@@ -99,23 +121,23 @@ pub struct Span {
     pub start_unix_ns: u64,
     /// Event time of the last one.
     pub end_unix_ns: u64,
-    /// Process id of the attack's root.
+    /// Root process of an attack in the machine's own pid namespace; 0: the service's own process.
     #[serde(default)]
     pub root_pid: u32,
     /// Its cookie; 0 when it is the service's own process.
     #[serde(default)]
     pub root_cookie: u64,
-    /// Cookies of its further processes that are not below that one.
-    #[serde(default)]
+    /// Cookies of its further processes that are not below that one: a payload that is first looked at, then started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_roots: Vec<u64>,
-    /// Event time of the operation that does the harm.
-    #[serde(default)]
-    pub harm_unix_ns: u64,
+    /// Event time of the operation that does the harm; none where it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harm_unix_ns: Option<u64>,
     /// That operation, in words.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub harm: String,
     /// Anything else.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
@@ -131,6 +153,17 @@ impl Cycle {
         let cycle: Self = toml::from_str(&text).with_context(|| format!("{} are no labels", path.display()))?;
         cycle.check().with_context(|| format!("the labels {} cannot be right", path.display()))?;
         Ok(cycle)
+    }
+
+    /// Checks and writes the labels of a cycle.
+    ///
+    /// # Errors
+    ///
+    /// When they say what cannot be, or the file cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        self.check().with_context(|| format!("the labels for {} cannot be right", path.display()))?;
+        std::fs::write(path, toml::to_string(self)?)
+            .with_context(|| format!("cannot write the labels {}", path.display()))
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -153,15 +186,6 @@ impl Cycle {
     }
 }
 
-/// The labels of a journal: beside it, or in the same place below another folder.
-pub fn beside(journal: &Path, journals: &Path, labels: Option<&Path>) -> PathBuf {
-    let own = journal.with_extension("toml");
-    match (labels, own.strip_prefix(journals)) {
-        (Some(labels), Ok(below)) if !own.exists() => labels.join(below),
-        _ => own,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,20 +204,24 @@ mod tests {
         end_unix_ns = 9
     "#;
 
+    fn read(text: &str) -> anyhow::Result<Cycle> {
+        let path = std::env::temp_dir().join(format!("stockade-labels-{}.toml", std::process::id()));
+        std::fs::write(&path, text)?;
+        let cycle = Cycle::read(&path);
+        std::fs::remove_file(&path)?;
+        cycle
+    }
+
     #[test]
     fn labels_are_read_and_what_cannot_be_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("cycle-03.toml");
-        let read = |text: &str| {
-            std::fs::write(&path, text).expect("written");
-            Cycle::read(&path)
-        };
         let cycle = read(GOOD).expect("good labels");
         assert_eq!((cycle.split, cycle.spans[0].class), (Split::Test, Some(Class::InProcess)));
+        assert_eq!(read(&toml::to_string(&cycle).expect("text")).expect("what was written"), cycle);
         let refused = |text: String| format!("{:#}", read(&text).expect_err("bad labels"));
         assert!(refused(GOOD.replace("end_unix_ns = 9", "end_unix_ns = 4")).contains("ends before it begins"));
         assert!(refused(GOOD.replace("class = \"in-process\"", "")).contains("has no class"));
         assert!(refused(GOOD.replace("24.0", "0.0")).contains("clock_factor is 0"));
         assert!(refused(GOOD.replace("\"test\"", "\"exam\"")).contains("are no labels"));
+        assert!(refused(GOOD.replace("workload =", "worklaod =")).contains("worklaod"));
     }
 }

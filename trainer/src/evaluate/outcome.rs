@@ -349,7 +349,7 @@ impl<'a> Test<'a> {
         let novelty = own.novelty.and_then(|track| track.first_above(*number, 0.0));
         let denial = own.denied.and_then(|track| track.first_above(*number, threshold));
         let stopped = denial.or(finding);
-        let harm = (span.harm_unix_ns > 0).then_some(span.harm_unix_ns);
+        let harm = span.harm_unix_ns;
         let done = deeds.deeds.get(number).into_iter().flatten();
         let before = |at: &model::Time| denial.is_none_or(|denial| *at <= denial.at);
         AttackResult {

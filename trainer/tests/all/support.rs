@@ -56,6 +56,11 @@ pub fn corpus(folder: &Path, host: &str, seed: u64, days: &[(Split, Vec<Extra>)]
             recorded: String::new(),
             seconds: SECONDS as f64,
             clock_factor: FACTOR,
+            start_unix_ns: events.first().map_or(0, |event| event.at.unix_ns),
+            records: events.len() as u64,
+            lost: 0,
+            loss: String::new(),
+            requests: [0, 0],
             spans,
         };
         std::fs::write(stem.with_extension("toml"), toml::to_string(&cycle).expect("labels")).expect("written");
@@ -124,7 +129,7 @@ fn happen(world: &mut World, extra: Extra) -> (Vec<Event>, Span) {
         root_pid: 0,
         root_cookie: root.map_or(0, |root| root.cookie),
         other_roots: Vec::new(),
-        harm_unix_ns: world.now().unix_ns,
+        harm_unix_ns: Some(world.now().unix_ns),
         harm: "what it came for".to_owned(),
         note: String::new(),
     };

@@ -10,6 +10,8 @@ mod changes;
 mod day;
 mod init;
 mod journal;
+#[path = "../../../trainer/src/labels.rs"]
+#[expect(dead_code, reason = "the trainer uses all of it")]
 mod labels;
 mod list;
 mod recording;
