@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use model::event::{Event, Time};
-use polars_core::prelude::ChunkAgg;
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
@@ -156,13 +155,7 @@ impl Day {
 
     /// First and last moment, on both clocks, as recorded.
     fn extent(&self) -> anyhow::Result<(Time, Time)> {
-        let frame = self.journal.columns(&["unix_ns", "boot_ns"])?;
-        let ends = |name: &str| -> anyhow::Result<(u64, u64)> {
-            let column = frame.column(name)?.u64()?;
-            let empty = || format!("{} holds no events", self.journal.path().display());
-            Ok((column.min().with_context(empty)?, column.max().with_context(empty)?))
-        };
-        let (unix, boot) = (ends("unix_ns")?, ends("boot_ns")?);
+        let (unix, boot) = (self.journal.extent("unix_ns")?, self.journal.extent("boot_ns")?);
         Ok((Time { unix_ns: unix.0, boot_ns: boot.0 }, Time { unix_ns: unix.1, boot_ns: boot.1 }))
     }
 }

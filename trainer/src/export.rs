@@ -12,7 +12,7 @@ use polars_io::prelude::{ParquetCompression, ParquetWriter};
 
 use crate::corpus::Day;
 use crate::evaluate::{DayNumber, Labels, Part, lane};
-use crate::journal::BATCH;
+use crate::journal::GROUP;
 use crate::labels::{Kind, Split};
 
 /// Below this an event without new facts is not worth a row.
@@ -153,7 +153,7 @@ impl Exporter {
         self.batch.numbers.iter_mut().zip(numbers).for_each(|(column, value)| column.push(value));
         self.batch.coordinates.iter_mut().zip(verdict.vector.bits).for_each(|(column, value)| column.push(value));
         self.rows += 1;
-        if self.batch.len() >= BATCH { self.write_batch() } else { Ok(()) }
+        if self.batch.len() >= GROUP { self.write_batch() } else { Ok(()) }
     }
 
     fn write_batch(&mut self) -> anyhow::Result<()> {

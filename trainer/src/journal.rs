@@ -1,21 +1,25 @@
-//! The Parquet journal, read in batches and checked: version, columns, types; and written, for what was checked.
+//! The Parquet journal, scanned in batches and checked: version, columns, types; and written, for what was checked.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use model::event::Event;
 use model::journal::{META_KEY, Meta, Row, RowError, VERSION, VERSION_KEY};
 use polars_core::prelude::{DataFrame, PolarsError};
+use polars_io::parquet::metadata::FileMetadataRef;
 use polars_io::prelude::{ParquetReader, SerReader};
 use thiserror::Error;
 
 mod columns;
+mod scan;
 mod write;
 
-pub use write::Writer;
+pub use scan::Scan;
+pub use write::{GROUP, Writer};
 
-/// Rows that are in memory at once; the agent writes row groups of a multiple of it.
-pub const BATCH: usize = 16_384;
+/// Rows that are read at once: what training needs of memory is a few times a batch.
+pub const BATCH: usize = 4_096;
 
 /// Why a journal cannot be read.
 #[derive(Debug, Error)]
@@ -69,7 +73,8 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     meta: Meta,
-    rows: usize,
+    /// Parsed once: a batch would otherwise read the footer of every row group again.
+    metadata: FileMetadataRef,
 }
 
 impl Journal {
@@ -97,11 +102,10 @@ impl Journal {
         // A batch of nothing has the file's types, as polars names them.
         let head = reader.with_slice(Some((0, 0))).finish().map_err(whole)?;
         columns::check(&head).map_err(wrong)?;
-        let rows = metadata.num_rows;
-        if rows == 0 {
+        if metadata.num_rows == 0 {
             return Err(JournalError::Empty { path: path.to_path_buf() });
         }
-        Ok(Self { path: path.to_path_buf(), meta, rows })
+        Ok(Self { path: path.to_path_buf(), meta, metadata })
     }
 
     /// Where it is.
@@ -116,46 +120,73 @@ impl Journal {
 
     /// How many events it holds.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.metadata.num_rows
     }
 
-    /// A batch of rows as polars holds it, for those who want columns.
+    /// A scan of it, for those who want columns.
+    pub fn scan(&self) -> Scan<'_> {
+        Scan::new(self)
+    }
+
+    /// The least and the most of a column of times or counters (type U64): from the statistics of its row groups; a group
+    /// that has none is read.
     ///
     /// # Errors
     ///
-    /// When the file is damaged there.
-    pub fn frame(&self, from: usize, rows: usize) -> Result<DataFrame, JournalError> {
-        self.read(None, from, rows)
+    /// When the file is damaged there, or the column is none of these.
+    pub fn extent(&self, name: &str) -> Result<(u64, u64), JournalError> {
+        let (mut least, mut most) = (u64::MAX, 0);
+        let mut take = |low: u64, high: u64| (least, most) = (least.min(low), most.max(high));
+        let mut begin = 0;
+        for (number, group) in self.metadata.row_groups.iter().enumerate() {
+            let rows = begin..begin + group.num_rows();
+            begin = rows.end;
+            if let Some((low, high)) = self.statistics(number, name) {
+                take(low, high);
+                continue;
+            }
+            for rows in scan::batches_of(rows) {
+                let frame = self.read(Some(vec![name.to_owned()]), rows)?;
+                let column =
+                    frame.column(name).and_then(|column| column.u64()).map_err(|source| self.damaged(source))?;
+                column.iter().flatten().for_each(|value| take(value, value));
+            }
+        }
+        Ok((least, most))
     }
 
-    /// Some columns of all rows.
-    ///
-    /// # Errors
-    ///
-    /// When the file is damaged there.
-    pub fn columns(&self, names: &[&str]) -> Result<DataFrame, JournalError> {
-        self.read(Some(names.iter().map(|name| (*name).to_owned()).collect()), 0, self.rows)
+    /// What the writer noted as the least and the most of a column in a row group.
+    fn statistics(&self, group: usize, name: &str) -> Option<(u64, u64)> {
+        let mut chunks = self.metadata.row_groups.get(group)?.columns_under_root_iter(name)?;
+        let noted = chunks.next()?.statistics(&self.metadata.footer_buf)?.ok()?;
+        let noted = noted.as_int64()?;
+        // Parquet keeps an unsigned number by its bits.
+        Some((noted.min_value? as u64, noted.max_value? as u64))
     }
 
-    fn read(&self, names: Option<Vec<String>>, from: usize, rows: usize) -> Result<DataFrame, JournalError> {
-        let whole = |source| JournalError::Parquet { path: self.path.clone(), source };
-        let reader = reader(&self.path)?.with_columns(names).with_slice(Some((from, rows)));
-        reader.set_rechunk(true).finish().map_err(whole)
+    fn read(&self, names: Option<Vec<String>>, rows: Range<usize>) -> Result<DataFrame, JournalError> {
+        let mut reader = reader(&self.path)?.with_columns(names).with_slice(Some((rows.start, rows.len())));
+        reader.set_metadata(self.metadata.clone());
+        reader.set_rechunk(true).finish().map_err(|source| self.damaged(source))
+    }
+
+    fn damaged(&self, source: PolarsError) -> JournalError {
+        JournalError::Parquet { path: self.path.clone(), source }
     }
 
     /// Its rows, a batch in memory at a time. A row that cannot be read comes as its error, and the rest follows.
     pub fn rows_checked(&self) -> impl Iterator<Item = Result<Result<Row, RowError>, JournalError>> + '_ {
-        (0..self.rows).step_by(BATCH).flat_map(move |from| each(self.batch(from)))
+        (0..self.rows()).step_by(BATCH).flat_map(move |from| each(self.batch(from)))
     }
 
     fn batch(&self, from: usize) -> Result<Vec<Result<Row, RowError>>, JournalError> {
-        let frame = self.frame(from, BATCH.min(self.rows - from))?;
+        let frame = self.read(None, from..self.rows().min(from + BATCH))?;
         columns::rows(&frame).map_err(|what| JournalError::Schema { path: self.path.clone(), what })
     }
 
     /// As [`Journal::rows_checked`], for those who keep nothing else of it.
     pub fn into_rows_checked(self) -> impl Iterator<Item = Result<Result<Row, RowError>, JournalError>> {
-        (0..self.rows).step_by(BATCH).flat_map(move |from| each(self.batch(from)))
+        (0..self.rows()).step_by(BATCH).flat_map(move |from| each(self.batch(from)))
     }
 
     /// Its events in order; the first row that is none ends it with an error.

@@ -1,9 +1,11 @@
 //! `stockade-trainer inspect`
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
+use jiff::Timestamp;
 use model::Model;
 
 use crate::journal::Journal;
@@ -13,9 +15,18 @@ use crate::journal::Journal;
 pub struct Options {
     /// A model snapshot, or a journal (`.parquet`).
     file: PathBuf,
-    /// Every fact of this workload.
-    #[arg(long, value_name = "WORKLOAD")]
+    /// Of a model: every fact of this workload.
+    #[arg(long, value_name = "WORKLOAD", conflicts_with_all = ["workload", "from", "until"])]
     facts: Option<String>,
+    /// Of a journal: only this workload.
+    #[arg(long, value_name = "WORKLOAD")]
+    workload: Option<String>,
+    /// Of a journal: only from this moment of event time on, e.g. 2026-01-05T10:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Of a journal: only before this moment.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
 }
 
 /// Runs the command.
@@ -25,12 +36,26 @@ pub struct Options {
 /// When the file is neither.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if options.file.extension().is_some_and(|extension| extension == "parquet") {
-        return journal(&Journal::open(&options.file)?);
+        if options.facts.is_some() {
+            bail!(
+                "{} is a journal: facts are in a model, as `stockade-trainer train` makes it",
+                options.file.display()
+            );
+        }
+        return journal(&Journal::open(&options.file)?, options);
+    }
+    if options.workload.is_some() || options.from.is_some() || options.until.is_some() {
+        bail!("{} is no journal (.parquet): of a model, --facts WORKLOAD shows a workload", options.file.display());
     }
     let bytes = std::fs::read(&options.file).with_context(|| format!("cannot read {}", options.file.display()))?;
     let model = Model::restore(&bytes).with_context(|| format!("{} is no model", options.file.display()))?;
     if let Some(workload) = &options.facts {
-        for fact in model.baseline(workload) {
+        let facts = model.baseline(workload);
+        if facts.is_empty() {
+            let known: Vec<String> = model.workloads().iter().map(ToString::to_string).collect();
+            bail!("the model knows nothing of {workload}; it knows {}", known.join(", "));
+        }
+        for fact in facts {
             let frozen = if fact.frozen { "frozen" } else { "learnt" };
             println!("{frozen}  {:>6} times  {:>3} days  {}: {}", fact.count, fact.days, fact.fact.what(), fact.fact);
         }
@@ -59,15 +84,38 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn journal(journal: &Journal) -> anyhow::Result<()> {
+/// What is in a journal: three columns are read of it, and of them what was asked for.
+fn journal(journal: &Journal, options: &Options) -> anyhow::Result<()> {
     let meta = journal.meta();
     println!("journal    {} events of {}, kernel {}, agent {}", journal.rows(), meta.host, meta.kernel, meta.agent);
-    let mut kinds = std::collections::BTreeMap::<String, u64>::new();
-    for row in journal.rows_checked() {
-        let kind = row?.map_or_else(|error| error.to_string(), |row| row.kind.to_string());
-        *kinds.entry(kind).or_default() += 1;
+    let (first, last) = journal.extent("unix_ns")?;
+    println!("time       {} to {}", moment(first), moment(last));
+    let nanoseconds = |at: Timestamp| u64::try_from(at.as_nanosecond()).unwrap_or(0);
+    let during = options.from.map_or(0, nanoseconds)..options.until.map_or(u64::MAX, nanoseconds);
+    let mut scan = journal.scan().columns(&["kind", "workload"]);
+    if options.from.is_some() || options.until.is_some() {
+        scan = scan.during(during);
+    }
+    if let Some(workload) = &options.workload {
+        scan = scan.of_workload(workload);
+    }
+    let (mut kinds, mut workloads) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
+    for frame in scan.batches() {
+        let frame = frame?;
+        for (counts, name) in [(&mut kinds, "kind"), (&mut workloads, "workload")] {
+            for value in frame.column(name)?.str()?.iter().flatten() {
+                match counts.get_mut(value) {
+                    Some(count) => *count += 1,
+                    None => drop(counts.insert(value.to_owned(), 1)),
+                }
+            }
+        }
     }
     kinds.iter().for_each(|(kind, count)| println!("{kind:>9}  {count}"));
+    workloads.iter().for_each(|(workload, count)| println!("{count:>9}  {workload}"));
+    if kinds.is_empty() {
+        println!("           nothing of that is in it");
+    }
     for change in &meta.modes {
         println!(
             "after row {}: {} is {}",
@@ -77,4 +125,8 @@ fn journal(journal: &Journal) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn moment(unix_ns: u64) -> String {
+    Timestamp::from_nanosecond(i128::from(unix_ns)).map_or_else(|_| format!("{unix_ns} ns"), |at| at.to_string())
 }

@@ -11,9 +11,12 @@ use polars_core::prelude::{
 use polars_io::parquet::write::BatchedWriter;
 use polars_io::prelude::{KeyValueMetadata, ParquetCompression, ParquetWriter};
 
-use super::{BATCH, JournalError, columns};
+use super::{JournalError, columns};
 
-/// A journal being written, a batch in memory at a time.
+/// Rows that are written at once: a row group.
+pub const GROUP: usize = 16_384;
+
+/// A journal being written, a row group in memory at a time.
 pub struct Writer {
     path: PathBuf,
     part: Part,
@@ -62,7 +65,7 @@ impl Writer {
     pub fn append(&mut self, row: &Row) -> Result<(), JournalError> {
         row.each_cell(|at, cell| self.cells[at].push(cell));
         self.rows += 1;
-        if self.cells[0].len() >= BATCH { self.write_batch() } else { Ok(()) }
+        if self.cells[0].len() >= GROUP { self.write_batch() } else { Ok(()) }
     }
 
     /// Writes what is left and gives the file its name. How many rows it holds.

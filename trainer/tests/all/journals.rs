@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{day, shop::World, write};
 use model::journal::{Meta, Row};
-use stockade_trainer::journal::{Journal, Writer};
+use stockade_trainer::journal::{BATCH, GROUP, Journal, Writer};
 
 fn journal(folder: &Path) -> (PathBuf, Vec<model::Event>) {
     let (events, _) = day(&mut World::new(5), &crate::support::plan()[5].1);
@@ -76,4 +76,44 @@ fn a_journal_that_is_given_up_leaves_nothing() {
     events.iter().take(10).for_each(|event| writer.append(&Row::from(event)).unwrap());
     drop(writer);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Four row groups of a shop's days, with the moment at which each row stands.
+fn long_journal(path: &Path) -> Vec<model::Event> {
+    let mut world = World::new(5);
+    let mut events: Vec<model::Event> = Vec::new();
+    while events.len() <= 3 * GROUP {
+        events.extend(day(&mut world, &[]).0);
+    }
+    write(path, "web", &events);
+    events
+}
+
+#[test]
+fn a_scan_reads_the_row_groups_and_columns_that_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.parquet");
+    let events = long_journal(&path);
+    let opened = Journal::open(&path).unwrap();
+    let moments = || events.iter().map(|event| event.at.unix_ns);
+    assert_eq!(opened.extent("unix_ns").unwrap(), (moments().min().unwrap(), moments().max().unwrap()));
+    let middle = events[GROUP + 5].at.unix_ns..events[GROUP + 900].at.unix_ns;
+    let wanted = moments().filter(|at| middle.contains(at)).count();
+    let scan = || opened.scan().columns(&["kind"]).during(middle.clone());
+    assert_eq!(scan().rows_to_read(), GROUP, "one group of four");
+    let frames: Vec<_> = scan().batches().map(|frame| frame.unwrap()).collect();
+    assert_eq!(frames.iter().map(|frame| frame.height()).sum::<usize>(), wanted);
+    assert!(frames.iter().all(|frame| frame.height() <= BATCH));
+    assert_eq!(frames[0].get_column_names(), ["kind", "unix_ns"]);
+    let nobody = opened.scan().of_workload("unit:nobody.service").batches();
+    assert_eq!(nobody.count(), 0);
+    let shop = opened.scan().columns(&["kind"]).of_workload(crate::support::shop::SHOP).batches();
+    assert_eq!(shop.map(|frame| frame.unwrap().height()).sum::<usize>(), events.len());
+    // What the scan passes over is not looked at: a hole in another group is not found, one in its own is.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[64..4_096].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let opened = Journal::open(&path).unwrap();
+    assert!(opened.scan().during(middle).batches().all(|frame| frame.is_ok()));
+    assert!(opened.scan().batches().any(|frame| frame.is_err()));
 }
