@@ -1,6 +1,7 @@
 //! A decision: what is forbidden to whom, until when, why, on whose word. The kernel gets [`collector_common::deny::Entry`]s
 //! made from the live ones.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use collector_common::deny::Action;
@@ -19,6 +20,12 @@ pub struct Destination {
     /// Inclusive port ranges, at most four; empty = every port.
     #[serde(default)]
     pub ports: Vec<(u16, u16)>,
+}
+
+impl From<SocketAddr> for Destination {
+    fn from(to: SocketAddr) -> Self {
+        Self { net: IpNet::from(to.ip()), ports: vec![(to.port(), to.port())] }
+    }
 }
 
 /// A file by what the kernel knows it by, and its path for people.

@@ -15,6 +15,7 @@
 //! An event is judged first and learnt afterwards, and only if the learning rules admit it ([`Model::observe`]).
 #![forbid(unsafe_code)]
 
+pub mod conduct;
 pub mod counts;
 pub mod episode;
 pub mod event;

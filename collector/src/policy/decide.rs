@@ -4,6 +4,7 @@
 //! with a share of the forest's, an exec edge or destination is absent from the frozen baseline, no evidence was lost, and
 //! the model is healthy.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::Verdict;
@@ -36,7 +37,7 @@ impl Policy {
         let workload = &event.process.workload;
         let anchor = verdict.episode.anchor;
         let Some(trail) = self.trails.get(&anchor) else { return Vec::new() };
-        if mode == Mode::Learning || !verdict.episode.over_threshold || !trail.has_class_a() {
+        if mode == Mode::Learning || !verdict.episode.over_threshold || !trail.conduct.has_class_a() {
             return Vec::new();
         }
         let shadow = mode == Mode::Monitoring;
@@ -107,13 +108,13 @@ impl Policy {
             action: DecisionAction::Fence,
         };
         // Towards one destination only, programs are nobody's business.
-        let block = |(process, to): &(Arc<Process>, Destination)| Wish {
+        let block = |(process, to): &(Arc<Process>, SocketAddr)| Wish {
             process: process.clone(),
-            target: Target::TreeAddress { cookie: process.cookie, to: to.clone() },
+            target: Target::TreeAddress { cookie: process.cookie, to: Destination::from(*to) },
             action: DecisionAction::Isolate,
         };
-        let culprits = trail.culprits.iter().filter(|culprit| !self.names.is_main(culprit)).map(fence);
-        let wishes: Vec<Wish> = culprits.chain(trail.reached.iter().map(block)).collect();
+        let culprits = trail.conduct.culprits.iter().filter(|culprit| !self.names.is_main(culprit)).map(fence);
+        let wishes: Vec<Wish> = culprits.chain(trail.conduct.reached.iter().map(block)).collect();
         match self.names.get(trail.anchor) {
             Some(anchor) if wishes.len() > FEW && !self.names.is_main(anchor) => vec![fence(anchor)],
             _ => wishes,
@@ -137,14 +138,8 @@ impl Policy {
 }
 
 fn may_deny(verdict: &Verdict, trail: &Trail, workload: &str, known: &dyn Knowledge) -> Result<(), String> {
-    if workload.starts_with("login") {
-        return Err("people's sessions are never denied automatically".to_owned());
+    match trail.conduct.refusal(verdict, workload) {
+        Some(why) => Err(why.to_owned()),
+        None => known.can_enforce().map_err(|why| format!("the model must not enforce now: {why}")),
     }
-    if !trail.complete || !verdict.complete {
-        return Err("evidence was lost in this episode: it does not deny".to_owned());
-    }
-    if verdict.episode.forest_sum <= 0.0 {
-        return Err("the forest isolates nothing in this episode: facts alone do not deny".to_owned());
-    }
-    known.can_enforce().map_err(|why| format!("the model must not enforce now: {why}"))
 }

@@ -1,19 +1,14 @@
 //! What one verdict says in the words of findings: kinds, sensors, reasons, title.
 
 use collector_common::file::Why;
-use collector_common::flow::Direction;
-use collector_common::process::{EXEC_MEMORY, EXEC_UNLINKED};
-use ipnet::IpNet;
-use model::event::{Body, Event, Flow};
-use model::{Fact, FactSurprise, Verdict};
+use model::Verdict;
+use model::conduct::{self, EVIDENCE_BITS, base_name, peer};
+use model::event::{Body, Event};
 use serde::{Deserialize, Serialize};
 
 use super::mode::Mode;
-use crate::decision::Destination;
 use crate::finding::{FindingType, Reason};
 
-/// Evidence below this many bits neither opens an episode's finding nor corroborates another sensor.
-pub const EVIDENCE_BITS: f64 = 6.0;
 /// Facts below this many bits are not worth a line.
 const REASON_BITS: f64 = 1.0;
 /// Trigrams named in one reason.
@@ -54,7 +49,6 @@ impl Sensor {
 
 /// The sensor behind an event, when the verdict is evidence at all.
 pub fn sensor(event: &Event, verdict: &Verdict) -> Option<Sensor> {
-    let strong = verdict.score.value >= EVIDENCE_BITS || novel(verdict).any(|fact| fact.bits >= EVIDENCE_BITS);
     let sensor = match event.body {
         Body::Exec(_) => Sensor::Process,
         Body::Flow(_) => Sensor::Flow,
@@ -62,25 +56,23 @@ pub fn sensor(event: &Event, verdict: &Verdict) -> Option<Sensor> {
         Body::File(_) => Sensor::File,
         _ => return None,
     };
-    strong.then_some(sensor)
+    conduct::is_evidence(verdict).then_some(sensor)
 }
 
 /// The kinds of finding that this verdict is evidence for.
 pub fn kinds(event: &Event, verdict: &Verdict, mode: Mode) -> Vec<FindingType> {
     let mut kinds = Vec::new();
-    if let Body::Exec(exec) = &event.body
-        && exec.bits & (EXEC_MEMORY | EXEC_UNLINKED) != 0
-    {
+    if conduct::runs_from_memory(event) {
         // Nobody has to learn for a week that this is rare: it speaks from the first second.
         kinds.push(FindingType::MemoryExec);
     }
     if mode == Mode::Learning {
         return kinds;
     }
-    if is_novel_exec(event, verdict) {
+    if conduct::is_novel_exec(event, verdict) {
         kinds.push(FindingType::ExecNovel);
     }
-    if novel_destination(event, verdict).is_some() {
+    if conduct::novel_destination(event, verdict).is_some() {
         kinds.push(FindingType::EgressNovel);
     }
     if kinds.is_empty() && verdict.episode.over_threshold && verdict.score.value >= EVIDENCE_BITS {
@@ -99,42 +91,6 @@ fn dominant(verdict: &Verdict) -> Option<FindingType> {
     // The first of equals: what comes first says more.
     let most = groups.into_iter().rev().max_by(|left, right| left.0.total_cmp(&right.0));
     most.filter(|(bits, _)| *bits > 0.0).map(|(_, kind)| kind)
-}
-
-/// Facts that the workload is judged against and does not hold.
-pub fn novel(verdict: &Verdict) -> impl Iterator<Item = &FactSurprise> {
-    verdict.facts.iter().filter(|fact| fact.novel)
-}
-
-/// A never-seen exec edge or executable.
-pub fn is_novel_exec(event: &Event, verdict: &Verdict) -> bool {
-    matches!(event.body, Body::Exec(_)) && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. }))
-}
-
-/// A never-seen destination that this host connected to.
-pub fn novel_destination(event: &Event, verdict: &Verdict) -> Option<Destination> {
-    let Body::Flow(flow) = &event.body else { return None };
-    let unknown = novel(verdict).any(|fact| matches!(fact.fact, Fact::Destination { .. }));
-    (unknown && flow.direction == Direction::Out as u8).then(|| destination(flow))
-}
-
-fn destination(flow: &Flow) -> Destination {
-    let port = flow.remote.port();
-    Destination { net: IpNet::from(flow.remote.ip()), ports: vec![(port, port)] }
-}
-
-/// What was done, for the list of what happened.
-pub fn deed(event: &Event) -> Option<String> {
-    match &event.body {
-        Body::Exec(_) => Some(format!("exec {}", base_name(&event.process.exe))),
-        Body::Flow(flow) if flow.direction == Direction::Out as u8 => Some(format!("connect {}", peer(flow))),
-        _ => None,
-    }
-}
-
-fn peer(flow: &Flow) -> String {
-    let protocol = if flow.protocol == 17 { "udp" } else { "tcp" };
-    format!("{}/{protocol}", flow.remote)
 }
 
 /// Why, the most surprising first.
@@ -203,9 +159,4 @@ pub fn title(kind: FindingType, event: &Event) -> String {
         (_, FindingType::Volume) => format!("{exe} moves, tries or fails more than {workload} ever did"),
         _ => format!("{exe} in {workload} does what was never seen"),
     }
-}
-
-/// The last part of a path.
-pub fn base_name(path: &str) -> &str {
-    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(path)
 }

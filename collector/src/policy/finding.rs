@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::Verdict;
+use model::conduct::Processes;
 use model::event::{Event, Time};
 use uuid::Uuid;
 
@@ -11,7 +12,7 @@ use super::Config;
 use super::budget::Budget;
 use super::evidence;
 use super::mode::Mode;
-use super::trail::{Names, Trail};
+use super::trail::{self, Trail};
 use crate::finding::{Finding, FindingState, FindingType, Reason, Severity};
 
 /// Open findings at once; beyond it new ones are counted, not kept.
@@ -49,7 +50,7 @@ pub struct Scene<'a> {
     /// The subtree so far.
     pub trail: &'a Trail,
     /// Processes by name.
-    pub names: &'a Names,
+    pub names: &'a Processes,
     /// Settings.
     pub config: &'a Config,
 }
@@ -236,7 +237,7 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         count: 0,
         title: evidence::title(kind, event),
         anchor: verdict.episode.anchor,
-        tree: scene.names.tree(&event.process),
+        tree: trail::tree(scene.names, &event.process),
         score: 0.0,
         threshold: scene.threshold.0,
         calibrated: scene.threshold.1,
@@ -299,7 +300,7 @@ fn raise(finding: &mut Finding, over_threshold: bool, scene: &Scene, budget: &mu
     if wanted <= finding.severity {
         return;
     }
-    let class_a = trail.has_class_a() || finding.kind == FindingType::MemoryExec;
+    let class_a = trail.conduct.has_class_a() || finding.kind == FindingType::MemoryExec;
     if finding.severity == Severity::Low
         && !budget.admit(finding.id, finding.updated, finding.score, class_a, scene.config.pages_per_day)
     {

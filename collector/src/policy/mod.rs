@@ -18,6 +18,7 @@ mod trail;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use model::conduct::Processes;
 use model::event::{Body, Event, Time};
 use model::{EpisodeView, Verdict, WorkloadSummary};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ pub use knowledge::{Knowledge, gates};
 use mode::{Mode, ModeRow, Modes};
 use protect::Protected;
 use readiness::{Circumstances, Readiness};
-use trail::{MAX_TRAILS, Names, Trail};
+use trail::{MAX_TRAILS, Trail};
 
 use crate::decision::{Author, Decision};
 use crate::finding::{Finding, FindingType, Reason, Severity};
@@ -100,7 +101,7 @@ pub struct Policy {
     decisions: Decisions,
     protected: Protected,
     trails: BTreeMap<u64, Trail>,
-    names: Names,
+    names: Processes,
     budget: Budget,
     refused: BTreeMap<u64, String>,
     overflow: u64,
@@ -124,7 +125,7 @@ impl Policy {
             decisions: Decisions::restore(decisions, state.next_decision),
             protected,
             trails: state.trails.into_iter().map(|trail| (trail.anchor, trail)).collect(),
-            names: Names::default(),
+            names: Processes::default(),
             budget: state.budget,
             refused: BTreeMap::new(),
             overflow: 0,

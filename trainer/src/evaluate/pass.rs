@@ -214,7 +214,7 @@ impl Run {
                 *before += 1;
                 let deeds = self.passed.deeds.entry(attack).or_default();
                 let own = !labels.is_in_service(attack) || verdict.facts.iter().any(|fact| fact.novel);
-                if let Some(deed) = policy::deed(event).filter(|_| own)
+                if let Some(deed) = model::conduct::deed(event).filter(|_| own)
                     && deeds.len() < MAX_DEEDS
                     && !deeds.iter().any(|(_, said)| *said == deed)
                 {
