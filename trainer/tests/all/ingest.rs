@@ -103,19 +103,22 @@ fn topics_become_one_journal_a_host_in_event_time() {
         brokers: brokers.clone(),
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         from,
-        settings: Vec::new(),
+        ..Topics::default()
     };
     let both = ["stockade.windows.v1", "stockade.flows.v1"];
     let done = ingest_topics(&topics(&both, 0), folder.path()).unwrap();
-    assert_eq!((done.len(), done[0].rows, done[0].rejected), (1, 60, 1));
-    assert!(done[0].journal.ends_with("web____1.parquet"), "a host's name chooses no folder: {:?}", done[0].journal);
+    let [journal] = &done.journals[..] else { panic!("{done:?}") };
+    assert_eq!((journal.rows, done.rejected, done.number), (60, 1, 1));
+    let within = journal.journal.strip_prefix(folder.path()).unwrap();
+    assert!(within.starts_with("web_.._1-e5092e3a"), "a host's name chooses no folder: {within:?}");
     let read: Vec<model::Event> =
-        Journal::open(&done[0].journal).unwrap().events().map(|event| event.unwrap()).collect();
+        Journal::open(&journal.journal).unwrap().events().map(|event| event.unwrap()).collect();
     assert!(read.is_sorted_by_key(|event| event.at.boot_ns));
-    let rejects = std::fs::read_to_string(folder.path().join("kafka.rejects.jsonl")).unwrap();
+    let rejects = std::fs::read_to_string(folder.path().join("run-0001.rejects.jsonl")).unwrap();
     assert!(rejects.contains("stockade.flows.v1/0/"), "{rejects}");
-    let later = ingest_topics(&topics(&both[..1], 2), folder.path()).unwrap();
-    assert!(later[0].rows < 60, "from the third message of each partition on");
-    let refused = ingest_topics(&topics(&["no.such.topic"], 0), folder.path()).unwrap_err();
+    let other = tempfile::tempdir().unwrap();
+    let later = ingest_topics(&topics(&both[..1], 2), other.path()).unwrap();
+    assert!(later.journals[0].rows < 60, "from the third message of each partition on");
+    let refused = ingest_topics(&topics(&["no.such.topic"], 0), other.path()).unwrap_err();
     assert!(format!("{refused:#}").contains("no.such.topic"), "{refused:#}");
 }

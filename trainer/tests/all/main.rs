@@ -6,6 +6,7 @@ mod evaluation;
 mod golden;
 mod ingest;
 mod journals;
+mod kafka;
 mod memory;
 mod summaries;
 mod support;
