@@ -162,9 +162,12 @@ pub fn load(entry: &Entry, folder: &Path) -> anyhow::Result<Loaded> {
         }
         "adbench" => Loaded::Table(adbench::load(&file(0)?)?),
         "zeek-conn" => Loaded::Table(zeek::load(&folder.join("conn.log"))?),
-        other => {
-            anyhow::bail!("{} is read by {other}, which gives recordings, not a table: see `recordings`", entry.name)
-        }
+        "lid-ds-2019" | "lid-ds-2021" => anyhow::bail!(
+            "{} is recordings of calls, which this command does not score: its loader is for programs \
+             (stockade_trainer::datasets::recordings)",
+            entry.name
+        ),
+        other => anyhow::bail!("the manifest names a loader {other} for {}, which there is not", entry.name),
     };
     let (rows, positives) = loaded.counts();
     if entry.rows.is_some_and(|want| want != rows) || entry.positives.is_some_and(|want| want != positives) {

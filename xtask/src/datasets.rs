@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::{must, run};
+use crate::run;
 
 /// What to do with public sets.
 #[derive(Subcommand)]
@@ -36,6 +36,8 @@ struct Set {
     title: String,
     terms: String,
     citation: String,
+    #[serde(default)]
+    note: String,
     files: Vec<SetFile>,
 }
 
@@ -61,6 +63,9 @@ pub fn datasets(root: &Path, what: &Datasets) -> anyhow::Result<()> {
                     "{:<12} {size:>12}  {}\n{:27}{}\n{:27}{}",
                     set.name, set.title, "", set.terms, "", set.citation
                 );
+                if !set.note.is_empty() {
+                    println!("{:27}{}", "", set.note);
+                }
             }
             Ok(())
         }
@@ -70,18 +75,18 @@ pub fn datasets(root: &Path, what: &Datasets) -> anyhow::Result<()> {
                 let known: Vec<&str> = manifest.set.iter().map(|set| set.name.as_str()).collect();
                 bail!("there is no data set {name}: {}", known.join(", "));
             }
-            wanted.into_iter().try_for_each(|set| fetch(root, set, from.as_deref()))
+            let folder = run::target(root)?.join("datasets");
+            wanted.into_iter().try_for_each(|set| fetch(&folder.join(&set.name), set, from.as_deref()))
         }
     }
 }
 
-fn fetch(root: &Path, set: &Set, from: Option<&Path>) -> anyhow::Result<()> {
+fn fetch(folder: &Path, set: &Set, from: Option<&Path>) -> anyhow::Result<()> {
     if set.files.is_empty() {
         println!("skipped  {}: too large to fetch; the loader reads what you have ({})", set.name, set.citation);
         return Ok(());
     }
-    let folder = run::target(root)?.join("datasets").join(&set.name);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     println!("terms    {}: {}", set.name, set.terms);
     for file in &set.files {
         let (target, part) = (folder.join(&file.name), folder.join(format!("{}.part", file.name)));
@@ -89,18 +94,35 @@ fn fetch(root: &Path, set: &Set, from: Option<&Path>) -> anyhow::Result<()> {
             println!("there    {}", target.display());
             continue;
         }
-        match from {
-            Some(from) => {
-                let source = find(from, &file.name)?
-                    .with_context(|| format!("{} is nowhere below {}", file.name, from.display()))?;
-                std::fs::copy(&source, &part).with_context(|| format!("cannot copy {}", source.display()))?;
-            }
-            None => must(Command::new("curl").args(["-fsSL", "--retry", "3", "-o"]).arg(&part).arg(&file.url))
-                .with_context(|| format!("cannot download {}; --from DIR takes it from a folder", file.url))?,
+        let brought = match from {
+            Some(from) => copy(from, &file.name, &part),
+            None => download(&file.url, &part),
+        };
+        if let Err(error) = brought.and_then(|()| check(&part, file)) {
+            let _ = std::fs::remove_file(&part);
+            return Err(error.context(format!("{} cannot be fetched", set.name)));
         }
-        check(&part, file)?;
         std::fs::rename(&part, &target).with_context(|| format!("cannot write {}", target.display()))?;
         println!("fetched  {}", target.display());
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, name: &str, to: &Path) -> anyhow::Result<()> {
+    let source = find(from, name)?.with_context(|| format!("{name} is nowhere below {}", from.display()))?;
+    std::fs::copy(&source, to).with_context(|| format!("cannot copy {}", source.display()))?;
+    Ok(())
+}
+
+fn download(url: &str, to: &Path) -> anyhow::Result<()> {
+    let patience = ["--connect-timeout", "20", "--max-time", "900", "--retry", "3", "--retry-max-time", "60"];
+    let mut curl = Command::new("curl");
+    let output = curl.arg("-fsSL").args(patience).arg("-o").arg(to).arg(url).output();
+    let output = output.context("cannot run curl, which downloads: `apt-get install curl`")?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        let last = why.lines().last().unwrap_or("it does not say why").trim();
+        bail!("{url} cannot be downloaded: {last}; who has the file gives its folder by --from DIR");
     }
     Ok(())
 }
@@ -159,6 +181,39 @@ mod tests {
         let other = SetFile { name: "x".into(), bytes: 3, sha256: "ba78".into(), url: String::new() };
         assert!(check(&path, &other).unwrap_err().to_string().contains("it is not what was evaluated"));
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_fetched_is_whole_or_not_there() {
+        let folder = std::env::temp_dir().join(format!("stockade-fetch-{}", std::process::id()));
+        let (shelf, into) = (folder.join("shelf"), folder.join("into"));
+        std::fs::create_dir_all(&shelf).unwrap();
+        std::fs::write(shelf.join("x"), b"abc").unwrap();
+        let set = |bytes, name: &str| Set {
+            name: "letters".into(),
+            title: String::new(),
+            terms: String::new(),
+            citation: String::new(),
+            note: String::new(),
+            files: vec![SetFile {
+                name: "x".into(),
+                bytes,
+                sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".into(),
+                url: format!("file://{}", shelf.join(name).display()),
+            }],
+        };
+        let files = || std::fs::read_dir(&into).unwrap().count();
+        let refused = |set: &Set, from: Option<&Path>| format!("{:#}", fetch(&into, set, from).unwrap_err());
+        let missing = refused(&set(3, "y"), None);
+        assert!(missing.contains("shelf/y cannot be downloaded: curl:") && missing.contains("--from DIR"), "{missing}");
+        assert!(refused(&set(4, "x"), None).contains("not the 4 of the manifest"));
+        assert!(refused(&set(3, "x"), Some(&into)).contains("x is nowhere below"));
+        assert_eq!(files(), 0, "nothing half-fetched is left");
+        fetch(&into, &set(3, "x"), None).unwrap();
+        std::fs::remove_file(into.join("x")).unwrap();
+        fetch(&into, &set(3, "x"), Some(&shelf)).unwrap();
+        assert_eq!(files(), 1);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -26,6 +26,17 @@ impl Options {
     }
 }
 
+/// Runs one. Between here and its kernel are sockets in the file system: over TCP anybody on the machine could listen, and
+/// the kernel warns of it.
+const RUN: &str = "\
+import sys, nbformat, nbclient
+from traitlets.config import Config
+book = nbformat.read(sys.argv[1], 4)
+config = Config({'KernelManager': {'transport': 'ipc'}})
+nbclient.NotebookClient(book, timeout=600, config=config).execute()
+nbformat.write(book, sys.argv[2])
+";
+
 /// Why notebooks cannot run here.
 pub fn missing() -> Option<String> {
     let has_venv = told(Command::new("python3").args(["-c", "import venv, ensurepip"])).is_some();
@@ -48,17 +59,18 @@ pub fn notebooks(root: &Path, options: &Options) -> anyhow::Result<()> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     names.retain(|path| path.extension().is_some_and(|extension| extension == "ipynb"));
     names.sort();
+    // The path of a socket must be short, and nothing of a run is to be left at home.
+    let sockets = std::env::temp_dir().join(format!("stockade-notebooks-{}", std::process::id()));
     for path in names {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         has_no_outputs(&path)?;
         println!("notebook {name}");
-        let run = "import sys, nbformat, nbclient; book = nbformat.read(sys.argv[1], 4); \
-                   nbclient.NotebookClient(book, timeout=600).execute(); nbformat.write(book, sys.argv[2])";
         let mut command = Command::new(&python);
-        command.current_dir(&folder).args(["-c", run]).arg(&path).arg(out.join(&name));
-        command.env("STOCKADE_NOTEBOOK_DATA", &out).env_remove("MPLBACKEND");
+        command.current_dir(&folder).args(["-c", RUN]).arg(&path).arg(out.join(&name));
+        command.env("STOCKADE_NOTEBOOK_DATA", &out).env("JUPYTER_RUNTIME_DIR", &sockets).env_remove("MPLBACKEND");
         must(&mut command).with_context(|| format!("{name} does not run"))?;
     }
+    let _ = std::fs::remove_dir_all(&sockets);
     Ok(())
 }
 

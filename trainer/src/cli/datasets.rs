@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 
 use crate::datasets::{Manifest, evaluate_set, load, markdown};
@@ -32,6 +33,9 @@ pub struct Options {
 /// When a named set is missing or damaged.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let manifest = Manifest::read(&options.manifest)?;
+    for name in &options.names {
+        manifest.named(name)?;
+    }
     let mut results = Vec::new();
     for set in &manifest.sets {
         let folder = options.from.join(&set.name);
@@ -41,11 +45,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         let loaded = load(set, &folder)?;
         let (rows, positives) = loaded.counts();
-        eprintln!("loaded   {}: {rows} rows, {positives} positive, as published", set.name);
+        let counted = if set.rows.is_some() { "as published" } else { "which nothing published was compared with" };
+        eprintln!("loaded   {}: {rows} rows, {positives} positive, {counted}", set.name);
         results.extend(evaluate_set(&set.name, &loaded, options.seeds)?);
     }
-    for name in &options.names {
-        manifest.named(name)?;
+    if results.is_empty() {
+        bail!("{} holds no set: `cargo xtask datasets fetch all` brings them there", options.from.display());
     }
     let table = markdown(&results);
     if let Some(out) = &options.out {

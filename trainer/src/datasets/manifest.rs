@@ -30,6 +30,9 @@ pub struct Entry {
     pub label: String,
     /// Whom to cite.
     pub citation: String,
+    /// What else there is to know.
+    #[serde(default)]
+    pub note: String,
     /// Its files; none when it is too large to fetch.
     pub files: Vec<SetFile>,
     /// Rows or traces published.
