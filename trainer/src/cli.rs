@@ -1,5 +1,10 @@
 //! `stockade-trainer`: one subcommand a file.
 
+/// `println!` for whom `head` may read: a reader that has seen enough ends the program, and it is no fault.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::line(format_args!($($text)*)) };
+}
+
 mod calibrate;
 mod compare;
 mod datasets;
@@ -62,6 +67,16 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options),
         Command::Datasets(options) => datasets::run(options),
+    }
+}
+
+/// A line on the standard output.
+fn line(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => eprintln!("stockade-trainer: cannot print: {error}"),
+        Ok(()) => (),
     }
 }
 

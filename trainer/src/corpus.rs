@@ -52,6 +52,14 @@ impl Corpus {
         let mut found: BTreeMap<String, Vec<(PathBuf, PathBuf, Cycle)>> = BTreeMap::new();
         for path in parquet_files(journals)? {
             let beside = labels_of(&path, journals, labels);
+            if !beside.exists() {
+                bail!(
+                    "{} has no labels at {}: --labels DIR says where they are; of days of your own, a file with the \
+                     lines host = \"NAME\", cycle = 1 (counting up) and split = \"train\" is enough to learn from",
+                    path.display(),
+                    beside.display()
+                );
+            }
             let cycle = Cycle::read(&beside)?;
             found.entry(cycle.host.clone()).or_default().push((path, beside, cycle));
         }

@@ -23,7 +23,9 @@ pub use public::{PublicResult, Stream, evaluate_set, markdown};
 #[derive(Debug, Error)]
 pub enum DatasetError {
     /// A file.
-    #[error("cannot read {path}: {source}; `cargo xtask datasets fetch NAME` brings it")]
+    #[error(
+        "cannot read {path}: `cargo xtask datasets fetch NAME` brings what can be fetched, --from DIR names where else it is"
+    )]
     File {
         /// Which.
         path: PathBuf,

@@ -8,6 +8,7 @@ mod belongs;
 mod outcome;
 mod pass;
 mod policy;
+mod seeds;
 mod track;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use belongs::{Labels, Part};
 pub use outcome::{AtBudget, AttackResult, ChangeResult, ClassResult, DayCount, Evaluation, Oracle, Row, level};
 pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, pass};
 pub use policy::lane;
+pub use seeds::{Seeds, Spread, over_seeds};
 pub use track::{DayNumber, Lane, Rise, SpanNumber, Track};
 
 use crate::corpus::{Corpus, Day};

@@ -2,6 +2,7 @@
 
 mod markdown;
 mod plots;
+mod seeds;
 
 use std::path::Path;
 

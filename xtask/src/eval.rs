@@ -33,9 +33,8 @@ pub fn eval(root: &Path, options: &Options) -> anyhow::Result<()> {
     let mut evaluate = Command::new(&programs.trainer);
     evaluate.current_dir(root).arg("evaluate").arg(&journals).arg("--labels").arg(&corpus);
     evaluate.arg("--out").arg(&out).args(["--jobs", &options.jobs.to_string()]);
-    if !options.full {
-        evaluate.arg("--no-ablations");
-    }
+    let much = if options.full { ["--seeds", "10"].as_slice() } else { &["--no-ablations"] };
+    evaluate.args(much);
     must(&mut evaluate)?;
     if options.full { publish(root, &programs, &out, &target.join("datasets")) } else { Ok(()) }
 }

@@ -50,15 +50,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let full = passed.tracks.iter().filter(|track| track.name == FULL);
         scores.extend(full.flat_map(|track| track.benign_scores(Split::Validation).collect::<Vec<_>>()));
     }
-    println!("budget/day  threshold  exceedances  true rate / nominal (90 %)");
+    say!("budget/day  threshold  exceedances  true rate / nominal (90 %)");
     for budget in &options.budgets {
         let rank = (budget * days as f64) as usize;
         let level = evaluate::level(scores.iter().copied(), rank);
         if rank == 0 {
-            println!("{budget:>10}  {level:>9.2}  {rank:>11}  {days} days do not tell: the highest benign score seen");
+            say!("{budget:>10}  {level:>9.2}  {rank:>11}  {days} days do not tell: the highest benign score seen");
         } else {
             let (low, high) = gamma_interval(rank as u32);
-            println!("{budget:>10}  {level:>9.2}  {rank:>11}  {low:.2}–{high:.2}");
+            say!("{budget:>10}  {level:>9.2}  {rank:>11}  {low:.2}–{high:.2}");
         }
     }
     Ok(())

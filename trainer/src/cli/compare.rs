@@ -45,7 +45,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         );
     }
     let (left, right) = (days(&one, &options.row)?, days(&other, &options.other_row)?);
-    println!("{} minus {}, resampled by recording, 95 %", options.row, options.other_row);
+    say!("{} minus {}, resampled by recording, 95 %", options.row, options.other_row);
     for (at, budget) in one.budgets.iter().enumerate() {
         let count = |of: &dyn Fn(&DayCount) -> Option<f64>| -> Vec<f64> {
             left.iter().zip(right).filter_map(|(a, b)| Some(of(a)? - of(b)?)).collect()
@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             (day.attacks > 0).then(|| day.found.get(at).map(|n| *n as f64 / day.attacks as f64)).flatten()
         });
         let false_alarms = count(&|day| day.false_alarms.get(at).map(|n| *n as f64));
-        println!(
+        say!(
             "at {budget}/day   share found {}   false alarms a day {}",
             said(&found, options.seed),
             said(&false_alarms, options.seed)

@@ -56,6 +56,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if let Some(out) = &options.out {
         crate::report::whole(out, &table)?;
     }
-    println!("{table}");
+    say!("{table}");
     Ok(())
 }

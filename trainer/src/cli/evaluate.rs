@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::corpus::Corpus;
-use crate::evaluate::{self, evaluate};
+use crate::evaluate::{self, evaluate, over_seeds};
 use crate::report;
 
 /// What to evaluate.
@@ -22,6 +22,9 @@ pub struct Options {
     /// Seed of the model and of everything random.
     #[arg(long, default_value_t = model::Params::default().seed)]
     seed: u64,
+    /// Seeds of the whole system, from the one above on; with more than one the scorecard says what the seed does.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    seeds: u64,
     /// False alarms a host-day that are allowed, largest first.
     #[arg(long, value_delimiter = ',', default_values_t = [10.0, 1.0, 0.1])]
     budgets: Vec<f64>,
@@ -59,6 +62,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ..evaluate::Options::default()
     };
     let mut evaluation = evaluate(&corpus, &asked, &super::commit())?;
+    if options.seeds > 1 {
+        evaluation.seeds = Some(over_seeds(&corpus, &asked, &evaluation, options.seeds)?);
+    }
     let stretched = corpus.stretched();
     if stretched > 1.0 {
         evaluation.notes.push(format!(
@@ -69,6 +75,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for file in report::write(&options.out, &evaluation)? {
         eprintln!("wrote    {}", options.out.join(file).display());
     }
-    println!("{}", report::markdown(&evaluation, &[]));
+    say!("{}", report::markdown(&evaluation, &[]));
     Ok(())
 }

@@ -41,6 +41,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         exporter.host(&days, &params)?;
     }
     let rows = exporter.finish()?;
-    println!("wrote    {rows} judged events to {}", options.out.display());
+    say!("wrote    {rows} judged events to {}", options.out.display());
     Ok(())
 }

@@ -76,9 +76,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for file in &options.files {
         match ingest(file, &options.out, options.again)? {
             Some(Ingested { rows, rejected, journal }) => {
-                println!("took in  {rows} events, set aside {rejected}: {}", journal.display());
+                say!("took in  {rows} events, set aside {rejected}: {}", journal.display());
             }
-            None => println!("there    {} was taken in before; --again does it anew", file.display()),
+            None => say!("there    {} was taken in before; --again does it anew", file.display()),
         }
     }
     Ok(())
@@ -89,19 +89,19 @@ fn told(run: &Run) {
     for taken in &run.taken {
         let ((topic, number), gone) = (&taken.partition, taken.gone);
         let gone = if gone > 0 { format!("; {gone} of them the broker keeps no more") } else { String::new() };
-        println!("read     {topic}/{number} from offset {} to {}{gone}", taken.from, taken.until);
+        say!("read     {topic}/{number} from offset {} to {}{gone}", taken.from, taken.until);
     }
     for Ingested { rows, journal, .. } in &run.journals {
-        println!("took in  {rows} events: {}", journal.display());
+        say!("took in  {rows} events: {}", journal.display());
     }
     if run.journals.is_empty() {
-        println!("took in  nothing: there are no events that an earlier run had not taken");
+        say!("took in  nothing: there are no events that an earlier run had not taken");
     }
     if run.rejected + run.repeated > 0 {
-        println!("left out {} messages set aside, {} sent again by the agent", run.rejected, run.repeated);
+        say!("left out {} messages set aside, {} sent again by the agent", run.rejected, run.repeated);
     }
     if run.traceless > 0 {
-        println!(
+        say!(
             "note     {} windows came without their calls, of which nothing can be learnt: `raw_trace = true` in the agent's sink sends them",
             run.traceless
         );

@@ -57,18 +57,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         for fact in facts {
             let frozen = if fact.frozen { "frozen" } else { "learnt" };
-            println!("{frozen}  {:>6} times  {:>3} days  {}: {}", fact.count, fact.days, fact.fact.what(), fact.fact);
+            say!("{frozen}  {:>6} times  {:>3} days  {}: {}", fact.count, fact.days, fact.fact.what(), fact.fact);
         }
         return Ok(());
     }
     let (health, threshold) = (model.health(), model.threshold());
     let calibrated = if threshold.calibrated { "this host's own" } else { "not calibrated" };
-    println!("model      {}", health.detail);
-    println!("threshold  {:.1} bits ({calibrated}), {:.1} days of data", threshold.level, threshold.days);
-    health.reasons.iter().for_each(|reason| println!("enforce    no: {reason}"));
+    say!("model      {}", health.detail);
+    say!("threshold  {:.1} bits ({calibrated}), {:.1} days of data", threshold.level, threshold.days);
+    health.reasons.iter().for_each(|reason| say!("enforce    no: {reason}"));
     for workload in model.workloads() {
         let Some(summary) = model.summary(&workload) else { continue };
-        println!(
+        say!(
             "{workload}: {} windows, {} execs, {} flows; {} programs, {} exec edges, {} destinations, {} trigrams; chance of a new fact {:.3}{}",
             summary.windows,
             summary.execs,
@@ -87,9 +87,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 /// What is in a journal: three columns are read of it, and of them what was asked for.
 fn journal(journal: &Journal, options: &Options) -> anyhow::Result<()> {
     let meta = journal.meta();
-    println!("journal    {} events of {}, kernel {}, agent {}", journal.rows(), meta.host, meta.kernel, meta.agent);
+    say!("journal    {} events of {}, kernel {}, agent {}", journal.rows(), meta.host, meta.kernel, meta.agent);
     let (first, last) = journal.extent("unix_ns")?;
-    println!("time       {} to {}", moment(first), moment(last));
+    say!("time       {} to {}", moment(first), moment(last));
     let nanoseconds = |at: Timestamp| u64::try_from(at.as_nanosecond()).unwrap_or(0);
     let during = options.from.map_or(0, nanoseconds)..options.until.map_or(u64::MAX, nanoseconds);
     let mut scan = journal.scan().columns(&["kind", "workload"]);
@@ -111,18 +111,13 @@ fn journal(journal: &Journal, options: &Options) -> anyhow::Result<()> {
             }
         }
     }
-    kinds.iter().for_each(|(kind, count)| println!("{kind:>9}  {count}"));
-    workloads.iter().for_each(|(workload, count)| println!("{count:>9}  {workload}"));
+    kinds.iter().for_each(|(kind, count)| say!("{kind:>9}  {count}"));
+    workloads.iter().for_each(|(workload, count)| say!("{count:>9}  {workload}"));
     if kinds.is_empty() {
-        println!("           nothing of that is in it");
+        say!("           nothing of that is in it");
     }
     for change in &meta.modes {
-        println!(
-            "after row {}: {} is {}",
-            change.row,
-            change.workload,
-            if change.ready { "judged" } else { "learning" }
-        );
+        say!("after row {}: {} is {}", change.row, change.workload, if change.ready { "judged" } else { "learning" });
     }
     Ok(())
 }

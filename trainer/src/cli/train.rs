@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let bytes = replay.model().snapshot()?;
     report::whole(&options.out, &bytes)?;
     let model = replay.model();
-    println!(
+    say!(
         "learnt   {events} events of {} workloads; {}; {} bytes in {}",
         model.workloads().len(),
         model.health().detail,

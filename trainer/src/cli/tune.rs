@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             reached.extend(on_validation(&corpus, &Params { seed, ..params.clone() })?);
         }
         let middle = stats::quantile(&mut reached.clone(), 0.5);
-        println!(
+        say!(
             "trees {:>4}  sample {:>4}  average precision {middle:.4} of {} seeds",
             params.trees,
             params.sample,
@@ -60,8 +60,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     tried.retain(|(reached, _)| reached.is_finite());
     match tried.iter().max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((reached, best)) => println!("best: trees {}, sample {} ({reached:.4})", best.trees, best.sample),
-        None => println!("the validation days hold no attacks: nothing can be chosen by them"),
+        Some((reached, best)) => say!("best: trees {}, sample {} ({reached:.4})", best.trees, best.sample),
+        None => say!("the validation days hold no attacks: nothing can be chosen by them"),
     }
     Ok(())
 }

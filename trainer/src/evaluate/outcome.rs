@@ -7,7 +7,7 @@ use model::random::Random;
 use serde::{Deserialize, Serialize};
 
 use super::track::{DayNumber, Lane, SpanNumber, Track};
-use super::{DENIED, FULL, NOVELTY, Options, Whole, numbered};
+use super::{DENIED, FULL, NOVELTY, Options, Seeds, Whole, numbered};
 use crate::corpus::{Corpus, Day};
 use crate::labels::{Class, Kind, Span, Split};
 use crate::stats::{self, Point};
@@ -36,6 +36,9 @@ pub struct Evaluation {
     pub budgets: Vec<f64>,
     /// The table.
     pub rows: Vec<Row>,
+    /// The whole system with other seeds, when that was asked for.
+    #[serde(default)]
+    pub seeds: Option<Seeds>,
     /// Each attack of the test, by the whole system at the middle budget.
     pub attacks: Vec<AttackResult>,
     /// Each benign change of the test, by the whole system.
@@ -450,6 +453,7 @@ pub(super) fn judge(corpus: &Corpus, tracks: Vec<Track>, whole: Whole, options: 
         new_facts: whole.new_facts,
         notes,
         rows,
+        seeds: None,
     }
 }
 

@@ -28,6 +28,10 @@ fn a_corpus_is_trained_calibrated_tuned_evaluated_compared_and_exported() {
     assert!(good && told.contains("unit:shop.service:") && told.contains(", frozen"), "{told}");
     let (good, told, _) = trainer(&["inspect", &model, "--facts", "unit:shop.service"]);
     assert!(good && told.contains("exec edge: /usr/bin/httpd > /usr/bin/helper"), "{told}");
+    let script = "\"$0\" inspect \"$1\" --facts unit:shop.service | true";
+    let mut unread = Command::new("sh");
+    let unread = unread.args(["-c", script, env!("CARGO_BIN_EXE_stockade-trainer"), &model]).output().expect("a shell");
+    assert!(unread.status.success() && unread.stderr.is_empty(), "{}", String::from_utf8_lossy(&unread.stderr));
     let (good, told, _) = trainer(&["calibrate", &journals]);
     let levels: Vec<f64> =
         told.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect();
@@ -57,6 +61,9 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     let nothing = path(folder.path(), "nothing");
     assert!(refused(&["evaluate", &nothing]).contains("cannot look into"));
     std::fs::create_dir(&nothing).expect("a folder");
+    std::fs::write(path(folder.path(), "nothing/day.parquet"), b"").expect("written");
+    assert!(refused(&["evaluate", &nothing]).contains("split = \"train\" is enough to learn from"));
+    std::fs::remove_file(path(folder.path(), "nothing/day.parquet")).expect("removed");
     assert!(refused(&["evaluate", &nothing]).contains("holds no journals: `cargo xtask corpus journal` makes them"));
     std::fs::write(folder.path().join("a.model"), b"STKM but no more").expect("written");
     let model = path(folder.path(), "a.model");

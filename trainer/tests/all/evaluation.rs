@@ -3,7 +3,7 @@
 
 use crate::support::{Extra, corpus, plan};
 use stockade_trainer::corpus::Corpus;
-use stockade_trainer::evaluate::{Evaluation, FULL, Options, Row, evaluate};
+use stockade_trainer::evaluate::{Evaluation, FULL, Options, Row, evaluate, over_seeds};
 use stockade_trainer::labels::{Class, Split};
 use stockade_trainer::report;
 
@@ -82,6 +82,23 @@ fn the_same_seed_says_the_same_in_any_number_of_threads() {
     let options = Options { rivals: false, jobs: 1, ..Options::default() };
     let (one, two) = (evaluated(&options), evaluated(&Options { jobs: 3, ..options }));
     assert_eq!(serde_json::to_string(&one).unwrap(), serde_json::to_string(&two).unwrap());
+}
+
+#[test]
+fn what_the_seed_does_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    corpus(folder.path(), "web", 3, &plan());
+    let corpus = Corpus::open(folder.path(), None).expect("a corpus");
+    let options = Options { ablations: false, rivals: false, ..Options::default() };
+    let mut evaluation = evaluate(&corpus, &options, "").expect("an evaluation");
+    let over = over_seeds(&corpus, &options, &evaluation, 3).expect("seeds");
+    assert_eq!(over.seeds, [1, 2, 3]);
+    assert!(over.auc.low <= over.auc.median && over.auc.median <= over.auc.high, "{over:?}");
+    assert!(over.found.iter().all(|found| found.high <= 4.0) && over.found[0].median > 0.0, "{over:?}");
+    let said = |evaluation: &Evaluation| report::markdown(evaluation, &[]);
+    assert!(!said(&evaluation).contains("What the seed does"), "one seed says nothing of it");
+    evaluation.seeds = Some(over);
+    assert!(said(&evaluation).contains("with 3 seeds on the same days"));
 }
 
 #[test]
