@@ -3,7 +3,7 @@
 //! The projection goes down to the column chunks: what is not named is not touched. The predicate goes down to the row
 //! groups: one whose statistics say that no row of it can be wanted is passed over; of the others the unwanted rows are
 //! dropped batch by batch. At most [`BATCH`] rows are in memory at once. Why this is not polars' own lazy scan:
-//! docs/decisions/0010.
+//! docs/decisions/0011.
 
 use std::ops::Range;
 
