@@ -145,6 +145,7 @@ fn full_maps_are_counted() {
     let output = run(&mut child(&watch, &watch.cgroup, &["connect", &address]));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0", "somebody who is not in the map must not be denied");
     end(brood);
+    watch.cgroup.clear();
     let outcome = watch.finish();
     assert!(outcome.of(Program::Fork).map_full > 0, "births that did not fit are counted");
     let both = outcome.ledger.reconcile(&outcome.stats);

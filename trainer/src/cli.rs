@@ -88,6 +88,16 @@ fn line(text: std::fmt::Arguments<'_>) {
     }
 }
 
+/// A line on the standard output.
+fn line(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => eprintln!("stockade-trainer: cannot print: {error}"),
+        Ok(()) => (),
+    }
+}
+
 /// Commit of the sources, or `unknown`.
 fn commit() -> String {
     let told = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok();

@@ -240,6 +240,11 @@ fn parse_start(stat: &str) -> Option<u64> {
     if *fields.first()? == "Z" { None } else { fields.get(19)?.parse().ok() }
 }
 
+/// Whether the jars are there.
+pub fn are_there() -> bool {
+    cache().is_ok_and(|cache| cache.join("libs.complete").exists())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,9 +265,4 @@ mod tests {
         assert_eq!(java_major("java version \"1.8.0_301\""), Some(1));
         assert_eq!(java_major(""), None);
     }
-}
-
-/// Whether the jars are there.
-pub fn are_there() -> bool {
-    cache().is_ok_and(|cache| cache.join("libs.complete").exists())
 }

@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::{corpus, plan};
 
@@ -76,4 +77,37 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     assert!(!Path::new(&out).exists());
     std::fs::write(folder.path().join("nothing/web/cycle-00.toml"), "split = 3").expect("written");
     assert!(refused(&["evaluate", &nothing]).contains("are no labels"));
+}
+
+#[test]
+fn a_training_that_was_broken_off_goes_on_to_the_same_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journals = path(folder.path(), "journals");
+    corpus(Path::new(&journals), "web", 3, &plan());
+    let train = |out: &str| trainer(&["train", &journals, "--out", out, "--calibrate"]);
+    let (whole, broken) = (path(folder.path(), "whole.model"), path(folder.path(), "broken.model"));
+    assert!(train(&whole).0);
+    let unfinished = format!("{broken}.unfinished");
+    // Whoever is to be ended in the middle may be through before: then once more.
+    let is_broken_off = || {
+        let _ = std::fs::remove_file(&broken);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade-trainer"));
+        command.args(["train", &journals, "--out", &broken, "--calibrate"]).stdout(Stdio::null());
+        let mut child = command.spawn().expect("the trainer");
+        while child.try_wait().expect("a child").is_none() && !Path::new(&unfinished).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = child.kill();
+        child.wait().expect("a child");
+        Path::new(&unfinished).exists() && !Path::new(&broken).exists()
+    };
+    assert!((0..50).any(|_| is_broken_off()), "it is never ended in the middle");
+    let (done, _, said) = train(&broken);
+    assert!(done && said.contains("goes on  after"), "{said}");
+    assert_eq!(std::fs::read(&broken).expect("a model"), std::fs::read(&whole).expect("a model"));
+    assert!(!Path::new(&unfinished).exists());
+    // Another training does not go on from it.
+    std::fs::write(&unfinished, b"{}\n").expect("written");
+    let (done, _, said) = train(&broken);
+    assert!(done && !said.contains("goes on"), "{said}");
 }

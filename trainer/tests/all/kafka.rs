@@ -41,8 +41,8 @@ fn broker(directory: &Path) -> Option<Running> {
         skip::skipped("ingest from a broker: no jars (STOCKADE_KAFKA_LIBS=$(cargo xtask kafka libs))");
         return None;
     };
-    let broker = Broker::prepare(&PathBuf::from(libs), &directory.join("broker")).unwrap();
-    let child = broker.start().unwrap();
+    let broker = Broker::prepare(&PathBuf::from(libs), &directory.join("broker")).expect("a broker");
+    let child = broker.start().expect("a broker that runs");
     Some(Running(broker, child))
 }
 

@@ -50,7 +50,7 @@ fn a_journal_larger_than_the_memory_is_trained_from() {
     let journal = folder.path().join("web/cycle-00.parquet");
     large_day(&journal);
     let size = std::fs::metadata(&journal).expect("the journal").len();
-    assert!(size > 2 * LIMIT_KIB << 10, "the journal's {size} bytes are not twice the memory");
+    assert!(size > (2 * LIMIT_KIB) << 10, "the journal's {size} bytes are not twice the memory");
     let done = train_within(LIMIT_KIB, folder.path());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let told = String::from_utf8_lossy(&done.stdout);
