@@ -76,6 +76,15 @@ impl Cgroup {
         std::os::unix::fs::MetadataExt::ino(&fs::metadata(&self.path).expect("the cgroup"))
     }
 
+    /// Ends every process in it, and waits for the last: what somebody does meanwhile is in no ledger.
+    pub fn clear(&self) {
+        fs::write(self.path.join("cgroup.kill"), "1").expect("it can be killed");
+        let events = self.path.join("cgroup.events");
+        while fs::read_to_string(&events).expect("its events").contains("populated 1") {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// A command that joins the cgroup and becomes the program, in one process.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("/bin/sh");
