@@ -64,6 +64,11 @@ pub enum ScopeName {
     Workload,
 }
 
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no answer, the agent refuses, or nothing can be printed.
 pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
     let mut client = common.client()?;
     match command {
@@ -98,7 +103,7 @@ pub fn cells(mark: &Mark) -> [String; 7] {
     let until = match (&mark.undone, mark.until) {
         (Some((_, at, _)), _) => format!("undone {}", table::time(at.unix_ns)),
         (None, Some(until)) => table::time(until.unix_ns),
-        (None, None) => "undone".to_owned(),
+        (None, None) => "no end".to_owned(),
     };
     let by = |author: &Author| match author {
         Author::Automatic => "automatic".to_owned(),
