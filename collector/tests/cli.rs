@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use collector::api::protocol::{BaselineRow, Status};
-use collector::cli::{baseline, doctor, findings, status};
+use collector::cli::printable::printable;
+use collector::cli::{baseline, doctor, findings, marks, status};
+use collector::decision::Author;
 use collector::finding::{Finding, FindingState, FindingType, ProcessSummary, Reason, Severity};
 use collector::loader::probe::{Item, Level};
+use collector::policy::marks::{Mark, Scope, Word};
 use collector::policy::mode::Mode;
 use model::drift::Gauge;
 use model::event::Time;
-use model::{Drifted, Health, HealthState};
+use model::purge::Incident;
+use model::{Drifted, Fact, Health, HealthState};
 use uuid::Uuid;
 
 const HOSTILE: &str = "/tmp/\u{1b}[2J\u{7}\u{202e}txt.exe\nFAKE  HIGH";
@@ -132,6 +136,41 @@ fn the_status_says_why_nothing_is_denied_and_since_when() {
         ..status()
     };
     golden("status-unwell.txt", &status::text(&unwell));
+}
+
+#[test]
+fn a_mark_says_what_was_meant_and_what_came_of_it() {
+    let at = |seconds: u64| Time { unix_ns: (1_764_079_331 + seconds) * 1_000_000_000, boot_ns: 0 };
+    let benign = Word::Benign {
+        scope: Scope::Facts(vec![Fact::ExecEdge { parent: "/srv/helper".into(), child: HOSTILE.into() }]),
+        naming: vec!["memory exec".to_owned()],
+    };
+    let mark = |number, word, unlearnt: Option<&str>| Mark {
+        number,
+        word,
+        kind: FindingType::ExecNovel,
+        workload: "unit:shop-web.service".into(),
+        finding: "F-HW2GH".to_owned(),
+        author: Author::Operator("ada".to_owned()),
+        reason: "our own".to_owned(),
+        since: at(0),
+        until: None,
+        undone: None,
+        unlearnt: unlearnt.map(str::to_owned),
+        hits: 3,
+        last_hit: None,
+    };
+    let attack = || Word::Malicious { incident: Incident { anchor: 4711, since: at(0), until: at(9) } };
+    let marks = [
+        Mark { until: Some(at(86_400)), ..mark(1, benign, None) },
+        mark(2, attack(), None),
+        mark(3, attack(), Some("32 events left out, 7669 things told again")),
+    ];
+    let lines: Vec<String> =
+        marks.iter().map(|mark| marks::cells(mark).map(|cell| printable(&cell).into_owned()).join(" | ")).collect();
+    let text = lines.join("\n");
+    harmless(&text);
+    golden("marks.txt", &text);
 }
 
 #[test]

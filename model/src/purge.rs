@@ -118,7 +118,12 @@ impl Said {
     /// When it cannot be encoded.
     pub fn event_to_bytes(event: &Event, standing: Standing) -> Result<Vec<u8>, postcard::Error> {
         let Event { at, process, body } = event;
-        postcard::to_stdvec(&Wire::Event(*at, Cow::Borrowed(process), body.into(), standing == Standing::Ready))
+        postcard::to_stdvec(&Wire::Event(
+            *at,
+            Cow::Borrowed(process),
+            Box::new(body.into()),
+            standing == Standing::Ready,
+        ))
     }
 
     /// From bytes.
@@ -130,7 +135,7 @@ impl Said {
         Ok(match postcard::from_bytes(bytes)? {
             Wire::Event(at, process, body, ready) => {
                 let standing = if ready { Standing::Ready } else { Standing::Learning };
-                Self::Event(Event { at, process: Arc::new(process.into_owned()), body: body.into() }, standing)
+                Self::Event(Event { at, process: Arc::new(process.into_owned()), body: (*body).into() }, standing)
             }
             Wire::Time(at) => Self::Time(at),
             Wire::Freeze(workload, at) => Self::Freeze(workload, at),
@@ -142,7 +147,7 @@ impl Said {
 /// [`Said`] without names and tags: an event's own form is made for JSON.
 #[derive(Serialize, Deserialize)]
 enum Wire<'a> {
-    Event(Time, Cow<'a, Process>, WireBody<'a>, bool),
+    Event(Time, Cow<'a, Process>, Box<WireBody<'a>>, bool),
     Time(Time),
     Freeze(Arc<str>, Time),
     Thaw(Arc<str>),

@@ -37,7 +37,7 @@ impl Judge {
     pub(super) fn mark_malicious(&mut self, caller: &Caller, finding: &str, reason: String, at: Time) -> Answered {
         let finding = self.finding(finding)?;
         let incident = Incident { anchor: finding.anchor, since: finding.began, until: at };
-        let redo = self.redo(incident.since, self.incidents(None).chain([incident]).collect(), at)?;
+        let redo = self.redo(incident.since, self.incidents().chain([incident]).collect(), at)?;
         let author = Author::Operator(caller.name.clone());
         let wish = Wish { word: Word::Malicious { incident }, author, reason, until: None };
         let outcomes = self.chain.policy.mark(&finding, wish, at).map_err(refused)?;
@@ -51,10 +51,10 @@ impl Judge {
         let named = |mark: &&Mark| mark.short().eq_ignore_ascii_case(name) && mark.is_in_force(at);
         let undone = self.chain.policy.marks().iter().find(named).cloned();
         // What was unlearnt is learnt again, from before it on.
-        let again = undone.as_ref().and_then(|mark| Some((mark.number, mark.incident()?)));
-        let redo = match again {
+        let redo = match undone.as_ref().and_then(|mark| Some((mark.number, mark.incident()?))) {
             Some((number, incident)) => {
-                Some((number, self.redo(incident.since, self.incidents(Some(number)).collect(), at)?))
+                let others = self.incidents().filter(|other| *other != incident).collect();
+                Some((number, self.redo(incident.since, others, at)?))
             }
             None => None,
         };
@@ -66,9 +66,8 @@ impl Judge {
     }
 
     /// Every incident that is to stay unlearnt.
-    fn incidents(&self, but: Option<u64>) -> impl Iterator<Item = Incident> + use<> {
-        let marks = self.chain.policy.marks().iter().filter(|mark| Some(mark.number) != but);
-        marks.filter_map(Mark::incident).collect::<Vec<_>>().into_iter()
+    fn incidents(&self) -> impl Iterator<Item = Incident> + use<> {
+        self.chain.policy.marks().iter().filter_map(Mark::incident).collect::<Vec<_>>().into_iter()
     }
 
     fn redo(&mut self, since: Time, incidents: Vec<Incident>, at: Time) -> Result<Redo, ApiError> {
@@ -99,25 +98,44 @@ impl Judge {
         match looked {
             Some((number, Err(goes_on))) => self.unlearning = Some((number, goes_on)),
             Some((number, Ok(Ok(redone)))) => {
-                let text = format!("{} events left out, {} things told again", redone.left_out, redone.told);
                 self.chain.scorer.replace(redone.model);
-                self.end_unlearning(number, "unlearnt", text, at);
+                let text = format!("{} events left out, {} things told again", redone.left_out, redone.told);
+                self.say_unlearnt(number, "model told again", text, at);
                 self.keep_snapshot();
             }
-            Some((number, Ok(Err(error)))) => {
-                let text = format!("M-{number} could not be carried out, the model is as it was: {error}");
-                self.end_unlearning(number, "not unlearnt", error.to_string(), at);
-                let outcomes = self.chain.policy.about_agent("unlearning", text, at);
-                self.carry_out(outcomes, at);
-            }
-            None => (),
+            Some((number, Ok(Err(error)))) => self.give_up(number, &error.to_string(), at),
+            None => self.take_up(at),
         }
     }
 
-    fn end_unlearning(&mut self, number: u64, what: &str, text: String, at: Time) {
+    /// Goes on with what an agent before this one had begun.
+    fn take_up(&mut self, at: Time) {
+        let Some((number, since)) =
+            self.chain.policy.marks().to_unlearn().and_then(|mark| Some((mark.number, mark.incident()?.since)))
+        else {
+            return;
+        };
+        match self.redo(since, self.incidents().collect(), at) {
+            Ok(redo) => self.unlearning = Some((number, redo)),
+            Err(error) => self.give_up(number, &error.text, at),
+        }
+    }
+
+    /// The model stays as it is, and so nobody may believe that it never saw the incident.
+    fn give_up(&mut self, number: u64, why: &str, at: Time) {
+        self.say_unlearnt(number, "model not told again", why.to_owned(), at);
+        let name = format!("M-{number}");
+        let mut outcomes = self.chain.policy.undo_mark(&name, Author::Automatic, why, at).unwrap_or_default();
+        let text = format!("{name} could not be carried out, the model is as it was: {why}");
+        outcomes.extend(self.chain.policy.about_agent("unlearning", text, at));
+        self.carry_out(outcomes, at);
+    }
+
+    fn say_unlearnt(&mut self, number: u64, what: &str, text: String, at: Time) {
         tracing::info!(number, what, text, "unlearning");
+        let mut outcomes = self.chain.policy.note_unlearnt(number, &text);
         let subject = format!("M-{number}");
-        let entry = Entry { at, author: Author::Automatic, what: what.to_owned(), subject, text };
-        self.carry_out(vec![Outcome::Audit(entry)], at);
+        outcomes.push(Outcome::Audit(Entry { at, author: Author::Automatic, what: what.to_owned(), subject, text }));
+        self.carry_out(outcomes, at);
     }
 }

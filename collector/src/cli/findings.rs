@@ -145,6 +145,9 @@ pub fn show(finding: &Finding) -> String {
     if finding.decisions.is_empty() {
         out.push(line("Done", "nothing was denied".to_owned()));
     }
+    if finding.anchor != 0 {
+        out.push(line("Say", format!("stockade marks benign|malicious {} --reason \"…\"", finding.short())));
+    }
     out.join("\n")
 }
 

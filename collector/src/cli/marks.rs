@@ -64,12 +64,17 @@ pub enum ScopeName {
     Workload,
 }
 
+/// Runs the command.
+///
+/// # Errors
+///
+/// When there is no answer, the agent refuses, or nothing can be printed.
 pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
     let mut client = common.client()?;
     match command {
         Command::List { all } => {
             let marks: Vec<Mark> = client.ask(Request::Marks { all })?;
-            let header = ["MARK", "FINDING", "SAID", "KEPT", "UNTIL", "BY", "REASON"];
+            let header = ["MARK", "FINDING", "SAID", "CAME TO", "UNTIL", "BY", "REASON"];
             table::list(common.output, &marks, header, cells)?;
         }
         Command::Benign { finding, scope, naming, for_seconds, reason } => {
@@ -98,21 +103,25 @@ pub fn cells(mark: &Mark) -> [String; 7] {
     let until = match (&mark.undone, mark.until) {
         (Some((_, at, _)), _) => format!("undone {}", table::time(at.unix_ns)),
         (None, Some(until)) => table::time(until.unix_ns),
-        (None, None) => "undone".to_owned(),
+        (None, None) => "no end".to_owned(),
     };
     let by = |author: &Author| match author {
         Author::Automatic => "automatic".to_owned(),
         Author::Operator(name) => name.clone(),
     };
-    let hits = if mark.incident().is_some() { "-".to_owned() } else { format!("{}x", mark.hits) };
-    [mark.short(), mark.finding.clone(), said(mark), hits, until, by(&mark.author), mark.reason.clone()]
+    let came_to = match (&mark.word, &mark.unlearnt) {
+        (Word::Benign { .. }, _) => format!("kept {} from being found", mark.hits),
+        (Word::Malicious { .. }, Some(unlearnt)) => unlearnt.clone(),
+        (Word::Malicious { .. }, None) => "being unlearnt".to_owned(),
+    };
+    [mark.short(), mark.finding.clone(), said(mark), came_to, until, by(&mark.author), mark.reason.clone()]
 }
 
 /// A mark in one line.
 pub fn said(mark: &Mark) -> String {
     let (kind, workload) = (name(&mark.kind), &mark.workload);
     match &mark.word {
-        Word::Malicious { .. } => format!("{} was an attack in {workload}: unlearnt", mark.finding),
+        Word::Malicious { .. } => format!("{} was an attack in {workload}", mark.finding),
         Word::Benign { scope, naming } => {
             let what = match scope {
                 Scope::Facts(facts) => facts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

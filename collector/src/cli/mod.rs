@@ -8,7 +8,7 @@ pub mod doctor;
 mod events;
 mod exit;
 pub mod findings;
-mod marks;
+pub mod marks;
 mod mode;
 pub mod printable;
 mod record;

@@ -97,6 +97,7 @@ fn play(stage: &mut Stage, record: Option<&Path>) -> anyhow::Result<Account> {
     play.monitor()?;
     play.controls()?;
     if let Some(intrusion) = play.intrude()? {
+        play.unlearn(&intrusion)?;
         play.kill_and_lapse(&intrusion)?;
     }
     Ok(play.account)

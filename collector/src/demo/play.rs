@@ -16,11 +16,14 @@ use super::stage::{Place, Stage};
 use crate::api::protocol::Status;
 use crate::decision::Decision;
 use crate::finding::{Finding, FindingType};
+use crate::policy::marks::Mark;
 
 /// The workload that the demo is about.
 pub const WORKLOAD: &str = "unit:shop-web.service";
 /// Requests a second of the public.
 const RATE: u32 = 40;
+/// How long unlearning may take; the denial has to last beyond it.
+const UNLEARNING_PATIENCE: Duration = Duration::from_secs(5);
 /// How far from its deadline a denial may end.
 const LAPSE_TOLERANCE: Duration = Duration::from_millis(50);
 const MS: u64 = 1_000_000;
@@ -40,6 +43,7 @@ pub struct Play<'a> {
 pub struct Intrusion {
     shell: Decision,
     implant: Decision,
+    finding: Finding,
 }
 
 impl<'a> Play<'a> {
@@ -151,7 +155,7 @@ impl<'a> Play<'a> {
     pub fn intrude(&mut self) -> anyhow::Result<Option<Intrusion>> {
         let before = self.served()?;
         let Some(shell) = self.reverse_shell()? else { return Ok(None) };
-        let Some(implant) = self.download_and_implant(&shell)? else { return Ok(None) };
+        let Some((finding, implant)) = self.download_and_implant(&shell)? else { return Ok(None) };
         let after = self.served()?;
         self.account.promise(
             "SERVICE",
@@ -162,7 +166,7 @@ impl<'a> Play<'a> {
                 after.ok + after.failed - before.ok - before.failed
             ),
         );
-        Ok(Some(Intrusion { shell, implant }))
+        Ok(Some(Intrusion { shell, implant, finding }))
     }
 
     /// While the workload is only monitored a shell gets out; then enforcing is switched on, and it falls silent.
@@ -211,7 +215,7 @@ impl<'a> Play<'a> {
         Ok(Some(decision))
     }
 
-    fn download_and_implant(&mut self, earlier: &Decision) -> anyhow::Result<Option<Decision>> {
+    fn download_and_implant(&mut self, earlier: &Decision) -> anyhow::Result<Option<(Finding, Decision)>> {
         let implant = self.stage.layout.bin("shop-implant");
         let script = format!("{}; {} > /dev/null 2>&1 &", downloader(), implant.display());
         self.account.tell("ATTACK 2/2", format!("a request runs sh -c \"{}; shop-implant &\"", downloader()));
@@ -262,7 +266,7 @@ impl<'a> Play<'a> {
             });
         }
         println!("{}", indent(&self.agent.text(&["decisions", "list"])?));
-        Ok(Some(decision))
+        Ok(Some((finding, decision)))
     }
 
     /// Waits for a finding with a decision that is not among those already known.
@@ -291,6 +295,24 @@ impl<'a> Play<'a> {
             sleep(Duration::from_millis(50));
         }
         Ok(None)
+    }
+
+    /// The operator calls it an attack: the model becomes one that never saw it.
+    pub fn unlearn(&mut self, intrusion: &Intrusion) -> anyhow::Result<()> {
+        let finding = intrusion.finding.short();
+        self.agent.text(&["marks", "malicious", &finding, "--reason", "demo"])?;
+        let deadline = Instant::now() + UNLEARNING_PATIENCE;
+        let unlearnt = loop {
+            let marks: Vec<Mark> = self.agent.json(&["marks", "list"])?;
+            let came_to = marks.into_iter().find(|mark| mark.finding == finding).and_then(|mark| mark.unlearnt);
+            if came_to.is_some() || Instant::now() > deadline {
+                break came_to;
+            }
+            sleep(Duration::from_millis(50));
+        };
+        let text = unlearnt.as_deref().unwrap_or("not within a few seconds, or refused: see the agent's findings");
+        self.account.promise("UNLEARNT", unlearnt.is_some(), format!("{finding} was an attack: {text}"));
+        Ok(())
     }
 
     /// Kills the agent; the denial must hold without it and end at its deadline.

@@ -74,6 +74,9 @@ pub struct Mark {
     pub until: Option<Time>,
     /// Who took it back, when and why.
     pub undone: Option<(Author, Time, String)>,
+    /// What unlearning came to, once it is done.
+    #[serde(default)]
+    pub unlearnt: Option<String>,
     /// Events that it kept from raising a finding.
     pub hits: u64,
     /// The last one.
@@ -85,8 +88,8 @@ pub struct Mark {
 pub enum MarkChange {
     /// It was made.
     Made,
-    /// It kept something from being found.
-    Hit,
+    /// It kept something from being found, or unlearning is done.
+    Noted,
     /// It was taken back.
     Undone,
 }
@@ -284,6 +287,7 @@ impl Marks {
             since: at,
             until: wish.until,
             undone: None,
+            unlearnt: None,
             hits: 0,
             last_hit: None,
         };
@@ -310,6 +314,18 @@ impl Marks {
         let mark = self.book.values_mut().find(named).ok_or_else(|| MarkError::NotThere(name.to_owned()))?;
         mark.undone = Some((author, at, reason.to_owned()));
         Ok(mark.clone())
+    }
+
+    /// Enters what unlearning came to.
+    pub fn note_unlearnt(&mut self, number: u64, text: &str) -> Option<Mark> {
+        let mark = self.book.get_mut(&number)?;
+        mark.unlearnt = Some(text.to_owned());
+        Some(mark.clone())
+    }
+
+    /// A malicious mark whose incident is still to be unlearnt: just made, or the agent was restarted meanwhile.
+    pub fn to_unlearn(&self) -> Option<&Mark> {
+        self.book.values().find(|mark| mark.incident().is_some() && mark.unlearnt.is_none())
     }
 
     /// Takes those kinds away that a mark covers. Marks whose count is worth telling.

@@ -148,3 +148,22 @@ fn marks_are_kept_with_their_line_in_the_audit() {
     let said: Vec<String> = store.audit_rows(9).unwrap().into_iter().map(|row| row.entry.what).collect();
     assert_eq!(said, ["marked benign", "mark undone"]);
 }
+
+#[test]
+fn an_attack_is_to_be_unlearnt_until_that_is_done_or_taken_back() {
+    let mut policy = policy_in(Mode::Monitoring);
+    again(&mut policy, 200, edge(), 0);
+    let about = finding(&policy, FindingType::ExecNovel);
+    assert_eq!(about.began, at(100), "the incident is the whole episode");
+    let incident = Incident { anchor: about.anchor, since: about.began, until: at(201) };
+    let outcomes = policy.mark(&about, wish(Word::Malicious { incident }), at(201)).unwrap();
+    assert_eq!(outcomes.len(), 1, "the finding stays: {outcomes:?}");
+    assert!(found(&again(&mut policy, 300, edge(), 0)) == [FindingType::ExecNovel], "and hides nothing");
+    assert_eq!(policy.marks().to_unlearn().map(|mark| mark.number), Some(1));
+    policy.note_unlearnt(1, "done");
+    assert_eq!(policy.marks().to_unlearn(), None);
+    let stands = |policy: &Policy| policy.marks().iter().filter_map(Mark::incident).collect::<Vec<_>>();
+    assert_eq!(stands(&policy), [incident], "it stays left out of what is told again later");
+    policy.undo_mark("M-1", Author::Automatic, "it was a test", at(400)).unwrap();
+    assert!(stands(&policy).is_empty());
+}

@@ -187,7 +187,7 @@ impl Policy {
         let hit = self.marks.sift(&mut kinds, event, verdict);
         let anchor = verdict.episode.anchor;
         let mut outcomes = self.begin_anew(verdict, event.at);
-        outcomes.extend(hit.into_iter().map(|mark| Outcome::Mark(MarkChange::Hit, mark)));
+        outcomes.extend(hit.into_iter().map(|mark| Outcome::Mark(MarkChange::Noted, mark)));
         // Somebody said that this is fine: it is no reason to deny either.
         if found > 0 && kinds.is_empty() {
             return outcomes;

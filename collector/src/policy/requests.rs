@@ -117,6 +117,12 @@ impl Policy {
         Ok([made].into_iter().chain(closed.map(|finding| Outcome::Finding(Change::Closed, finding))).collect())
     }
 
+    /// Enters what unlearning an incident came to.
+    pub fn note_unlearnt(&mut self, number: u64, text: &str) -> Vec<Outcome> {
+        let noted = self.marks.note_unlearnt(number, text);
+        noted.into_iter().map(|mark| Outcome::Mark(MarkChange::Noted, mark)).collect()
+    }
+
     /// Takes a mark back.
     ///
     /// # Errors
