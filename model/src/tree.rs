@@ -160,36 +160,43 @@ impl Tree {
 
     /// Adds the depths of a block of points, which stand column by column.
     ///
-    /// The first levels have so few cuts that every point is compared with a cut chosen among all of them, many points in one
-    /// instruction; below, each point looks its cut up.
+    /// The first four levels have so few cuts that each point's own is chosen among all of them by masks, for many points in
+    /// one instruction; below, each point looks its cut up.
     #[inline]
     pub(crate) fn add_depths<const N: usize>(&self, columns: &[[u16; N]], sums: &mut [u32; N]) {
         let none = [0; N];
         let values = self.columns.map(|column| columns.get(usize::from(column)).unwrap_or(&none));
-        let mut nodes = [1u16; N];
-        for at in 0..N {
-            let cut = self.cuts[1];
-            nodes[at] = 2 + u16::from(values[0][at] > cut);
+        let mut nodes = [0u16; N];
+        for (at, node) in nodes.iter_mut().enumerate() {
+            let mut sides = [0; 4];
+            sides[0] = side(values[0][at], self.pick::<1>(&[]));
+            sides[1] = side(values[1][at], self.pick::<2>(&sides[..1]));
+            sides[2] = side(values[2][at], self.pick::<4>(&sides[..2]));
+            sides[3] = side(values[3][at], self.pick::<8>(&sides[..3]));
+            *node = 16 | sides[0] & 8 | sides[1] & 4 | sides[2] & 2 | sides[3] & 1;
         }
-        for at in 0..N {
-            let cut = if nodes[at] == 2 { self.cuts[2] } else { self.cuts[3] };
-            nodes[at] = 2 * nodes[at] + u16::from(values[1][at] > cut);
-        }
-        for at in 0..N {
-            let (left, right) = (nodes[at] & 1 == 0, nodes[at] & 2 == 0);
-            let low = if left { self.cuts[4] } else { self.cuts[5] };
-            let high = if left { self.cuts[6] } else { self.cuts[7] };
-            let cut = if right { low } else { high };
-            nodes[at] = 2 * nodes[at] + u16::from(values[2][at] > cut);
-        }
-        for level in 3..DEPTH {
-            for at in 0..N {
-                nodes[at] = self.step(usize::from(nodes[at]), values[level][at]) as u16;
+        for level in values.iter().skip(4) {
+            for (node, value) in nodes.iter_mut().zip(*level) {
+                *node = self.step(usize::from(*node), *value) as u16;
             }
         }
         for (sum, node) in sums.iter_mut().zip(nodes) {
             *sum += u32::from(self.leaves[usize::from(node) % LEAVES]);
         }
+    }
+
+    /// The cut that a point meets on the level of `CUTS` cuts, by the sides that it took before: all bits for the right one.
+    #[inline]
+    fn pick<const CUTS: usize>(&self, sides: &[u16]) -> u16 {
+        let mut cuts: [u16; CUTS] = std::array::from_fn(|at| self.cuts[CUTS + at]);
+        let mut left = CUTS;
+        for side in sides {
+            left /= 2;
+            for at in 0..left {
+                cuts[at] ^= (cuts[at] ^ cuts[left + at]) & side;
+            }
+        }
+        cuts[0]
     }
 
     /// Each cut on the way counts by the octaves by which it thinned the company of the point.
@@ -223,6 +230,12 @@ impl Tree {
     pub(crate) fn is_sound(&self, width: usize) -> bool {
         self.columns.iter().all(|column| usize::from(*column) < width)
     }
+}
+
+/// All bits when a value goes to the right.
+#[inline]
+fn side(value: u16, cut: u16) -> u16 {
+    u16::from(value > cut).wrapping_neg()
 }
 
 /// What of a tree is kept: the rest follows from it.
