@@ -7,7 +7,7 @@
 use linfa::dataset::DatasetBase;
 use linfa::traits::{Fit, PredictInplace};
 use linfa::{ParamGuard, error::Error};
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::params::Params;
@@ -158,10 +158,7 @@ impl Forest {
         let mut row = [0; MOST_COLUMNS];
         for (number, points) in points.axis_chunks_iter(ndarray::Axis(0), BLOCK).enumerate() {
             for (at, point) in points.rows().into_iter().enumerate() {
-                match point.as_slice() {
-                    Some(point) => self.quantiser.quantise(point, &mut row),
-                    None => self.quantiser.quantise(&point.to_vec(), &mut row),
-                }
+                self.quantise(point, &mut row);
                 block.iter_mut().zip(row).for_each(|(column, value)| column[at] = value);
             }
             let mut sums = [0; BLOCK];
@@ -196,11 +193,11 @@ impl Forest {
         rows: ArrayView2<'_, f64>,
         random: &mut Random,
     ) {
-        let rows = self.quantise(rows);
         for at in trees {
+            let sample = self.sampled(rows, params.sample, random);
             // Half of the trees follow the far values, half give every column its turn.
             let draw = if at.is_multiple_of(2) { Draw::ByRange } else { Draw::Uniform };
-            let tree = Tree::grow(&rows, params.sample, draw, random);
+            let tree = Tree::grow(&sample, draw, random);
             match self.trees.get_mut(at) {
                 Some(slot) => *slot = tree,
                 None => self.trees.push(tree),
@@ -208,13 +205,24 @@ impl Forest {
         }
     }
 
-    fn quantise(&self, rows: ArrayView2<'_, f64>) -> Rows {
-        let width = self.quantiser.width();
-        let mut values = vec![0; rows.nrows() * width];
-        for (row, slot) in rows.rows().into_iter().zip(values.chunks_mut(width.max(1))) {
-            self.quantiser.quantise(&row.to_vec(), slot);
+    /// Rows drawn without replacement, all when there are fewer, quantised.
+    fn sampled(&self, rows: ArrayView2<'_, f64>, sample: usize, random: &mut Random) -> Rows {
+        let mut chosen: Vec<usize> = (0..rows.nrows()).collect();
+        let taken = sample.min(chosen.len());
+        let mut values = vec![0; taken * self.quantiser.width()];
+        for (at, slot) in values.chunks_mut(self.quantiser.width().max(1)).enumerate() {
+            let other = at + random.below(chosen.len() - at);
+            chosen.swap(at, other);
+            self.quantise(rows.row(chosen[at]), slot);
         }
-        Rows::new(width, values)
+        Rows::new(self.quantiser.width(), values)
+    }
+
+    fn quantise(&self, row: ArrayView1<'_, f64>, into: &mut [u16]) {
+        match row.as_slice() {
+            Some(row) => self.quantiser.quantise(row, into),
+            None => self.quantiser.quantise(&row.to_vec(), into),
+        }
     }
 
     fn quantised(&self, point: &[f64]) -> Quantised {
@@ -244,6 +252,7 @@ impl Forest {
 #[cfg(test)]
 mod tests {
     use linfa::Dataset;
+    use linfa::traits::Predict;
 
     use super::*;
     use crate::features::COORDINATES;
@@ -295,5 +304,41 @@ mod tests {
         let dataset = Dataset::from(Array2::<f64>::ones((300, COORDINATES)));
         let forest = ForestParams::new(4, 256, 1).fit(&dataset).expect("good parameters");
         assert!((forest.depth(&[1.0; COORDINATES]) - 8.0 - expected_rest(256)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn batches_score_what_rows_score_bit_for_bit() {
+        // Neither trees nor rows are a multiple of what is taken together.
+        let dataset = Dataset::from(cloud(1_000, 3));
+        let forest = ForestParams::new(21, 256, 8).check().and_then(|params| params.fit(&dataset)).expect("a forest");
+        let rows = cloud(77, 4);
+        let batch = forest.predict(&rows);
+        for (row, score) in rows.rows().into_iter().zip(&batch) {
+            assert_eq!((-forest.depth(&row.to_vec())).to_bits(), score.to_bits());
+        }
+        let turned = rows.clone().reversed_axes().as_standard_layout().to_owned().reversed_axes();
+        assert_eq!(forest.predict(&turned), batch, "columns may lie one after the other as well");
+    }
+
+    #[test]
+    fn measuring_anew_leaves_the_cuts_where_they_are() {
+        let (narrow, params) = (cloud(1_000, 3), ForestParams::new(64, 256, 8).check().expect("good parameters"));
+        let before = params.fit(&Dataset::from(narrow.clone())).expect("a forest");
+        let mut after = before.clone();
+        after.measure(&params, (narrow.clone() * 3.0 + 5.0).view());
+        let moved = narrow.rows().into_iter().map(|row| {
+            let row = row.to_vec();
+            (before.depth(&row) - after.depth(&row)).abs()
+        });
+        // A scale three times as wide resolves a third: a row that lies within a step of a cut may change sides.
+        let most = moved.fold(0.0, f64::max);
+        assert!(most > 0.0 && most < 0.5, "{most} cuts");
+    }
+
+    #[test]
+    fn a_spread_that_is_no_number_is_refused() {
+        for floor in [f64::NAN, f64::INFINITY, -1.0] {
+            assert!(ForestParams::new(64, 256, 1).floor(floor).check().is_err());
+        }
     }
 }

@@ -92,16 +92,11 @@ impl Scale {
     #[inline]
     fn quantise(self, value: f64) -> u16 {
         let y = (value - self.centre) / (self.spread * KNEE);
-        let far = y.abs();
+        // The larger of NaN and 0 is 0. No branches: whether a number lies below its median cannot be foreseen.
+        let far = y.abs().max(0.0);
         let step = octaves(far + (far * far + 1.0).sqrt()).min(FARTHEST) as u16;
-        // NaN is neither below nor above.
-        if y > 0.0 {
-            CENTRE + step
-        } else if y < 0.0 {
-            CENTRE - step
-        } else {
-            CENTRE
-        }
+        let below = ((y.to_bits() >> 63) as u16).wrapping_neg();
+        CENTRE.wrapping_add((step ^ below).wrapping_sub(below))
     }
 
     /// The middle of what becomes this number.

@@ -115,3 +115,75 @@ impl OnlineForest {
         self.next_tree = (self.next_tree + many) % trees;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use linfa::ParamGuard;
+
+    use super::*;
+    use crate::forest::ForestParams;
+
+    /// Sums of uniform numbers: additions only, the same on every machine.
+    fn around(centre: f64, random: &mut Random) -> [f64; 3] {
+        [(); 3].map(|()| centre + (0..4).map(|_| random.unit()).sum::<f64>())
+    }
+
+    fn forest(trees: usize, seed: u64) -> OnlineForest {
+        OnlineForest::new(ForestParams::new(trees, 256, seed).check().expect("good parameters"), 3)
+    }
+
+    #[test]
+    fn the_same_seed_and_stream_give_the_scores_on_file_bit_for_bit() {
+        let (mut forest, mut random) = (forest(20, 5), Random::new(6));
+        let mut told = String::new();
+        for n in 0..20_000 {
+            // A stream that drifts, with a far row now and then.
+            let far = if n % 97 == 0 { 5.0 } else { 0.0 };
+            let row = around(far + f64::from(n) / 4_000.0, &mut random);
+            if n % 800 == 400 {
+                told.push_str(&format!("{n} {:016x} {:.6}\n", forest.score(&row).to_bits(), forest.score(&row)));
+            }
+            forest.learn(&row);
+        }
+        assert_eq!(told, include_str!("../tests/golden/stream.txt"), "if this is meant, put the left side on file");
+    }
+
+    #[test]
+    fn what_was_strange_becomes_ordinary_when_the_stream_moves_there() {
+        let (mut forest, mut random) = (forest(64, 1), Random::new(2));
+        (0..1_000).for_each(|_| assert!(forest.learn(&around(0.0, &mut random))));
+        let (old, new) = ([2.0; 3], [12.0; 3]);
+        assert!(forest.score(&new) > forest.score(&old) + 3.0, "far from everything seen");
+        (0..40_000).for_each(|_| assert!(forest.learn(&around(10.0, &mut random))));
+        assert!(forest.score(&new) < forest.score(&old) - 1.0, "{} {}", forest.score(&new), forest.score(&old));
+    }
+
+    #[test]
+    fn rows_that_are_none_teach_nothing_and_score_finitely() {
+        let (mut forest, mut random) = (forest(8, 1), Random::new(2));
+        assert_eq!(forest.score(&[1.0; 3]), 0.0, "nothing is known yet");
+        (0..300).for_each(|_| assert!(forest.learn(&around(0.0, &mut random))));
+        let before = forest.clone();
+        for row in [&[f64::NAN; 3][..], &[f64::INFINITY; 3], &[1.0; 2], &[1.0; 4], &[]] {
+            assert!(!forest.learn(row));
+            assert!((-24.0..=0.0).contains(&forest.score(row)), "{row:?}: {}", forest.score(row));
+        }
+        assert_eq!(forest, before);
+        let (missing, far) = (forest.score(&[f64::NAN, 2.0, 2.0]), forest.score(&[f64::INFINITY, 2.0, 2.0]));
+        assert!(missing < far, "what is missing is not strange, what is infinite is: {missing} {far}");
+    }
+
+    #[test]
+    fn a_forest_read_back_continues_bit_for_bit() {
+        let (mut one, mut random) = (forest(9, 3), Random::new(4));
+        (0..700).for_each(|_| assert!(one.learn(&around(0.0, &mut random))));
+        let bytes = postcard::to_stdvec(&one).expect("bytes");
+        let mut two: OnlineForest = postcard::from_bytes(&bytes).expect("a forest");
+        assert_eq!(one, two);
+        for _ in 0..900 {
+            let row = around(1.0, &mut random);
+            assert_eq!(one.score(&row).to_bits(), two.score(&row).to_bits());
+            assert!(one.learn(&row) && two.learn(&row));
+        }
+    }
+}

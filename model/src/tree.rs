@@ -80,9 +80,9 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Grows a tree from `sample` rows drawn without replacement (all, when there are fewer; at most [`MOST_SAMPLE`]).
-    pub fn grow(rows: &Rows, sample: usize, draw: Draw, random: &mut Random) -> Self {
-        let mut chosen = sampled(rows.len(), sample.min(MOST_SAMPLE), random);
+    /// Grows a tree from rows, the first [`MOST_SAMPLE`] of them.
+    pub fn grow(rows: &Rows, draw: Draw, random: &mut Random) -> Self {
+        let mut chosen: Vec<u32> = (0..rows.len().min(MOST_SAMPLE) as u32).collect();
         let mut tree = Self::empty(draw_columns(rows, &chosen, draw, random));
         // Where the rows of each node of the level begin; they end where the next one's begin.
         let mut starts = vec![0, chosen.len()];
@@ -159,18 +159,44 @@ impl Tree {
     }
 
     /// Adds the depths of a block of points, which stand column by column.
+    ///
+    /// The first four levels have so few cuts that each point's own is chosen among all of them by masks, for many points in
+    /// one instruction; below, each point looks its cut up.
     #[inline]
     pub(crate) fn add_depths<const N: usize>(&self, columns: &[[u16; N]], sums: &mut [u32; N]) {
-        let mut nodes = [1; N];
-        for column in self.columns {
-            let Some(values) = columns.get(usize::from(column)) else { continue };
-            for (node, value) in nodes.iter_mut().zip(values) {
-                *node = self.step(*node, *value);
+        let none = [0; N];
+        let values = self.columns.map(|column| columns.get(usize::from(column)).unwrap_or(&none));
+        let mut nodes = [0u16; N];
+        for (at, node) in nodes.iter_mut().enumerate() {
+            let mut sides = [0; 4];
+            sides[0] = side(values[0][at], self.pick::<1>(&[]));
+            sides[1] = side(values[1][at], self.pick::<2>(&sides[..1]));
+            sides[2] = side(values[2][at], self.pick::<4>(&sides[..2]));
+            sides[3] = side(values[3][at], self.pick::<8>(&sides[..3]));
+            *node = 16 | sides[0] & 8 | sides[1] & 4 | sides[2] & 2 | sides[3] & 1;
+        }
+        for level in values.iter().skip(4) {
+            for (node, value) in nodes.iter_mut().zip(*level) {
+                *node = self.step(usize::from(*node), *value) as u16;
             }
         }
         for (sum, node) in sums.iter_mut().zip(nodes) {
-            *sum += u32::from(self.leaves[node % LEAVES]);
+            *sum += u32::from(self.leaves[usize::from(node) % LEAVES]);
         }
+    }
+
+    /// The cut that a point meets on the level of `CUTS` cuts, by the sides that it took before: all bits for the right one.
+    #[inline]
+    fn pick<const CUTS: usize>(&self, sides: &[u16]) -> u16 {
+        let mut cuts: [u16; CUTS] = std::array::from_fn(|at| self.cuts[CUTS + at]);
+        let mut left = CUTS;
+        for side in sides {
+            left /= 2;
+            for at in 0..left {
+                cuts[at] ^= (cuts[at] ^ cuts[left + at]) & side;
+            }
+        }
+        cuts[0]
     }
 
     /// Each cut on the way counts by the octaves by which it thinned the company of the point.
@@ -206,6 +232,12 @@ impl Tree {
     }
 }
 
+/// All bits when a value goes to the right.
+#[inline]
+fn side(value: u16, cut: u16) -> u16 {
+    u16::from(value > cut).wrapping_neg()
+}
+
 /// What of a tree is kept: the rest follows from it.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -234,18 +266,6 @@ impl TryFrom<Stored> for Tree {
         tree.settle();
         Ok(tree)
     }
-}
-
-/// Row numbers drawn without replacement.
-fn sampled(rows: usize, sample: usize, random: &mut Random) -> Vec<u32> {
-    let mut chosen: Vec<u32> = (0..rows as u32).collect();
-    let taken = sample.min(chosen.len());
-    for at in 0..taken {
-        let other = at + random.below(chosen.len() - at);
-        chosen.swap(at, other);
-    }
-    chosen.truncate(taken);
-    chosen
 }
 
 /// The column of each level; of those in which the rows differ, if there are any.
@@ -317,4 +337,86 @@ pub fn expected_rest(n: usize) -> f64 {
 /// `harmonic`: that of `n − 1`.
 fn rest(n: usize, harmonic: f64) -> f64 {
     if n < 2 { 0.0 } else { 2.0 * harmonic - 2.0 * (n - 1) as f64 / n as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows(width: usize, many: usize, seed: u64) -> Rows {
+        let mut random = Random::new(seed);
+        Rows::new(width, (0..width * many).map(|_| (random.below(200) * random.below(300)) as u16).collect())
+    }
+
+    #[test]
+    fn a_leaf_is_as_deep_as_its_rows_had_company() {
+        let tree = Tree::grow(&rows(4, 256, 1), Draw::ByRange, &mut Random::new(2));
+        assert_eq!(tree.mass[1], 256);
+        for node in 1..LEAVES {
+            let (left, right) = (tree.mass[2 * node], tree.mass[2 * node + 1]);
+            assert_eq!(tree.mass[node], left + right);
+            assert_eq!(tree.cuts[node] != NONE, left > 0 && right > 0, "a cut has rows on both sides");
+        }
+        let alone = (LEAVES..2 * LEAVES).find(|leaf| tree.mass[*leaf] == 1 && tree.mass[leaf / 2] > 1).expect("one");
+        assert_eq!(u32::from(tree.leaves[alone - LEAVES]), 8 * ONE_CUT, "isolated by the last cut");
+    }
+
+    #[test]
+    fn expected_rests_are_those_of_the_paper() {
+        // c(256) with the harmonic number estimated by ln + Euler's constant is 10.244.
+        assert!((expected_rest(256) - 10.244).abs() < 0.005 && expected_rest(1) == 0.0 && expected_rest(2) == 1.0);
+        for n in [2, 3, 256, MOST_SAMPLE] {
+            assert!((f64::from(REST[n]) / f64::from(ONE_CUT) - expected_rest(n)).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_column_that_reaches_far_is_drawn_more_often_unless_all_have_their_turn() {
+        let mut random = Random::new(3);
+        let values = (0..256).flat_map(|n| [n % 4, n * 100 % 20_011].map(|value| value as u16)).collect();
+        let rows = Rows::new(2, values);
+        let mut far = |draw| -> usize {
+            let trees = (0..100).map(|_| Tree::grow(&rows, draw, &mut random));
+            trees.map(|tree| tree.columns.iter().filter(|column| **column == 1).count()).sum()
+        };
+        assert!(far(Draw::ByRange) > 790);
+        assert!((330..470).contains(&far(Draw::Uniform)));
+    }
+
+    #[test]
+    fn stored_trees_of_another_size_are_refused() {
+        let tree = Tree::grow(&rows(3, 300, 1), Draw::Uniform, &mut Random::new(1));
+        let stored = || Stored::from(tree.clone());
+        assert_eq!(Tree::try_from(stored()), Ok(tree.clone()), "what is left out follows from the rest");
+        let wrong = [
+            Stored { cuts: vec![1; LEAVES], ..stored() },
+            Stored { rows: vec![0; LEAVES - 1], ..stored() },
+            Stored { rows: vec![u16::MAX; LEAVES], ..stored() },
+        ];
+        for stored in wrong {
+            assert!(Tree::try_from(stored).is_err());
+        }
+    }
+
+    proptest! {
+        /// One point through one tree, through eight, and in a block: the same sums.
+        #[test]
+        fn every_way_down_ends_in_the_same_leaf(width in 1usize..12, seed in any::<u64>(), point in any::<[u16; 12]>()) {
+            let mut random = Random::new(seed);
+            let rows = rows(width, 300, seed);
+            let trees: [Tree; 8] = std::array::from_fn(|n| {
+                Tree::grow(&rows, if n % 2 == 0 { Draw::ByRange } else { Draw::Uniform }, &mut random)
+            });
+            let mut quantised = [0; MOST_COLUMNS];
+            quantised[..width].copy_from_slice(&point[..width]);
+            let one_by_one: u32 = trees.iter().map(|tree| tree.depth(&quantised)).sum();
+            prop_assert_eq!(Tree::depth_of_eight(&trees, &quantised), one_by_one);
+            let block: Vec<[u16; 4]> = (0..width).map(|column| [0, quantised[column], 9, u16::MAX]).collect();
+            let mut sums = [0; 4];
+            trees.iter().for_each(|tree| tree.add_depths(&block, &mut sums));
+            prop_assert_eq!(sums[1], one_by_one);
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Detectors that are fitted once and then frozen: the batch isolation forest as scikit-learn has it (100 trees, ψ = 256,
-//! uniform cuts; the trees are our own, through linfa's `Fit`), linfa's k-means, and principal components by linfa's symmetric
+//! Detectors that are fitted once and then frozen: a batch isolation forest with scikit-learn's parameters (100 trees, ψ = 256;
+//! the trees and the scale are our own, through linfa's `Fit`), linfa's k-means, and principal components by linfa's symmetric
 //! eigensolver. (`linfa-reduction`'s PCA draws its start by lot and panics on our rows, of which most numbers are zero: its
 //! iteration meets NaN.)
 
