@@ -1,30 +1,33 @@
 //! The isolation forest (Liu, Ting and Zhou, 2008): points that few random cuts separate from the rest are anomalous.
 //!
-//! Trees are complete and of depth eight, laid out as a heap: a point walks down without a branch that depends on the tree's
-//! shape, and every leaf stores its depth plus the expected rest `c(n)` for the rows that it holds. Batch training follows
-//! linfa's `ParamGuard` and `Fit`; [`crate::online`] replaces trees one by one.
+//! Integer trees ([`crate::tree`]) over quantised numbers ([`crate::quantiser`]): a depth is a sum of integers, so that the same
+//! seed, rows and point give the same score on every machine, whatever the order in which trees or rows are taken. Batch
+//! training follows linfa's `ParamGuard` and `Fit`; [`crate::stream`] learns row by row.
 
 use linfa::dataset::DatasetBase;
 use linfa::traits::{Fit, PredictInplace};
 use linfa::{ParamGuard, error::Error};
-use ndarray::{Array1, Array2, ArrayView1};
+use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
+use crate::params::Params;
+use crate::quantiser::Quantiser;
 use crate::random::Random;
+pub use crate::tree::{DEPTH, MOST_COLUMNS, Tree, expected_rest};
+use crate::tree::{Draw, MOST_SAMPLE, ONE_CUT, Quantised, Rows};
 
-/// Levels of cuts.
-pub const DEPTH: usize = 8;
-/// Columns that a forest can cut.
-pub const MOST_COLUMNS: usize = 256;
-const CUTS: usize = (1 << DEPTH) - 1;
-const LEAVES: usize = 1 << DEPTH;
+/// Points that are taken through a tree together.
+const BLOCK: usize = 32;
+/// Trees that a point is taken through together.
+const TOGETHER: usize = 8;
 
 /// How a forest is grown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ForestValidParams {
     trees: usize,
     sample: usize,
     seed: u64,
+    floor: f64,
 }
 
 /// How a forest is grown, not yet checked.
@@ -34,7 +37,14 @@ pub struct ForestParams(ForestValidParams);
 impl ForestParams {
     /// `trees` trees of `sample` rows each.
     pub fn new(trees: usize, sample: usize, seed: u64) -> Self {
-        Self(ForestValidParams { trees, sample, seed })
+        Self(ForestValidParams { trees, sample, seed, floor: 0.0 })
+    }
+
+    /// The least spread of a column, in its own units: differences far below it do not matter. 0 without.
+    #[must_use]
+    pub fn floor(mut self, floor: f64) -> Self {
+        self.0.floor = floor;
+        self
     }
 }
 
@@ -43,8 +53,11 @@ impl ParamGuard for ForestParams {
     type Error = Error;
 
     fn check_ref(&self) -> Result<&Self::Checked, Self::Error> {
-        if !(1..=1024).contains(&self.0.trees) || !(8..=4096).contains(&self.0.sample) {
+        if !(1..=1024).contains(&self.0.trees) || !(8..=MOST_SAMPLE).contains(&self.0.sample) {
             return Err(Error::Parameters("a forest has 1 to 1,024 trees of 8 to 4,096 rows".to_owned()));
+        }
+        if !self.0.floor.is_finite() || self.0.floor < 0.0 {
+            return Err(Error::Parameters("the least spread of a column is a finite number, 0 or more".to_owned()));
         }
         Ok(&self.0)
     }
@@ -52,6 +65,28 @@ impl ParamGuard for ForestParams {
     fn check(self) -> Result<Self::Checked, Self::Error> {
         self.check_ref()?;
         Ok(self.0)
+    }
+}
+
+impl ForestValidParams {
+    /// Those of a model, which were checked with it.
+    pub(crate) fn of(params: &Params, floor: f64) -> Self {
+        Self { trees: params.trees, sample: params.sample, seed: params.seed, floor }
+    }
+
+    /// Trees.
+    pub fn trees(&self) -> usize {
+        self.trees
+    }
+
+    /// Rows of a tree.
+    pub fn sample(&self) -> usize {
+        self.sample
+    }
+
+    /// Seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 }
 
@@ -71,26 +106,21 @@ impl<T> Fit<Array2<f64>, T, Error> for ForestValidParams {
                 "a forest needs finite numbers: NaN and infinity cut nothing off".to_owned(),
             ));
         }
-        let mut random = Random::new(self.seed);
-        let trees = (0..self.trees).map(|_| Tree::grow(rows, self.sample, &mut random)).collect();
-        Ok(Forest { trees })
+        let mut forest = Forest::default();
+        forest.measure(self, rows.view());
+        forest.replace(self, 0..self.trees, rows.view(), &mut Random::new(self.seed));
+        Ok(forest)
     }
 }
 
 /// Scores rows: minus their depth, so that higher = more anomalous.
 impl PredictInplace<Array2<f64>, Array1<f64>> for Forest {
     fn predict_inplace<'a>(&'a self, rows: &'a Array2<f64>, scores: &mut Array1<f64>) {
-        for (row, score) in rows.rows().into_iter().zip(scores) {
-            let own: Vec<f64>;
-            let point = match row.as_slice() {
-                Some(point) => point,
-                None => {
-                    own = row.to_vec();
-                    &own
-                }
-            };
-            *score = -self.depth(point);
-        }
+        self.depths(rows.view(), |at, depth| {
+            if let Some(score) = scores.get_mut(at) {
+                *score = -depth;
+            }
+        });
     }
 
     fn default_target(&self, rows: &Array2<f64>) -> Array1<f64> {
@@ -98,181 +128,116 @@ impl PredictInplace<Array2<f64>, Array1<f64>> for Forest {
     }
 }
 
-/// Trees.
+/// Trees, and the scale that they cut in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
-    /// At least one once grown.
-    pub trees: Vec<Tree>,
+    quantiser: Quantiser,
+    trees: Vec<Tree>,
 }
 
 impl Forest {
+    /// Trees; 0 before it is grown.
+    pub fn len(&self) -> usize {
+        self.trees.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.trees.is_empty()
+    }
+
     /// Mean depth at which a point is isolated, in cuts; lower = more anomalous. 0 without trees. The point is as wide as the
-    /// rows were.
+    /// rows were; NaN in it speaks for nothing.
     pub fn depth(&self, point: &[f64]) -> f64 {
-        if self.trees.is_empty() {
-            return 0.0;
+        self.mean(self.sum(&self.quantised(point)))
+    }
+
+    /// The depths of many points, each told with its number: what [`Self::depth`] gives, bit for bit, in less time.
+    pub fn depths(&self, points: ArrayView2<'_, f64>, mut tell: impl FnMut(usize, f64)) {
+        let mut block = vec![[0; BLOCK]; self.quantiser.width()];
+        let mut row = [0; MOST_COLUMNS];
+        for (number, points) in points.axis_chunks_iter(ndarray::Axis(0), BLOCK).enumerate() {
+            for (at, point) in points.rows().into_iter().enumerate() {
+                match point.as_slice() {
+                    Some(point) => self.quantiser.quantise(point, &mut row),
+                    None => self.quantiser.quantise(&point.to_vec(), &mut row),
+                }
+                block.iter_mut().zip(row).for_each(|(column, value)| column[at] = value);
+            }
+            let mut sums = [0; BLOCK];
+            self.trees.iter().for_each(|tree| tree.add_depths(&block, &mut sums));
+            for (at, sum) in sums.into_iter().take(points.nrows()).enumerate() {
+                tell(number * BLOCK + at, self.mean(sum));
+            }
         }
-        self.trees.iter().map(|tree| tree.depth(point)).sum::<f64>() / self.trees.len() as f64
     }
 
-    /// Whether every tree is complete, so that a point can walk down it.
-    pub(crate) fn is_sound(&self, columns: usize) -> bool {
-        self.trees.iter().all(|tree| tree.is_sound(columns))
-    }
-
-    /// Adds to `cuts` how often each coordinate cut the way of a point, weighted by how much nearer to isolation it got.
+    /// How much each coordinate had to do with isolating a point: its cuts on the way count by how far they thinned the company
+    /// of the point. Shares of 1.
     pub fn attribute<const N: usize>(&self, point: &[f64; N]) -> [f64; N] {
-        let mut shares = [0.0; N];
-        for tree in &self.trees {
-            tree.attribute(point, &mut shares);
-        }
-        let sum: f64 = shares.iter().sum();
-        if sum > 0.0 { shares.map(|share| share / sum) } else { [1.0 / N as f64; N] }
-    }
-}
-
-/// One tree.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tree {
-    /// Coordinate of each cut; a cut at +∞ passes everything to the left.
-    coordinate: Vec<u8>,
-    cut: Vec<f64>,
-    depth: Vec<f64>,
-    mass: Vec<u16>,
-}
-
-impl Tree {
-    /// Grows a tree from `sample` rows drawn without replacement (all, when there are fewer).
-    pub fn grow(rows: &Array2<f64>, sample: usize, random: &mut Random) -> Self {
-        let mut chosen: Vec<usize> = (0..rows.nrows()).collect();
-        let taken = sample.min(chosen.len());
-        for at in 0..taken {
-            let other = at + random.below(chosen.len() - at);
-            chosen.swap(at, other);
-        }
-        chosen.truncate(taken);
-        let mut tree = Self {
-            coordinate: vec![0; CUTS],
-            cut: vec![f64::INFINITY; CUTS],
-            depth: vec![0.0; LEAVES],
-            mass: vec![0; CUTS + LEAVES],
-        };
-        tree.split(0, 0, &mut chosen, rows, random, None);
-        tree
+        let point = self.quantised(point);
+        let mut shares = [0; N];
+        self.trees.iter().for_each(|tree| tree.attribute(&point, &mut shares));
+        let sum: u64 = shares.iter().sum();
+        if sum > 0 { shares.map(|share| share as f64 / sum as f64) } else { [1.0 / N as f64; N] }
     }
 
-    /// `stopped`: the level at which the rows could not be cut any more.
-    fn split(
+    /// Measures the scale of the columns anew. The cuts of the trees that there are stay where they are.
+    pub(crate) fn measure(&mut self, params: &ForestValidParams, rows: ArrayView2<'_, f64>) {
+        let older = std::mem::replace(&mut self.quantiser, Quantiser::fit(rows, params.floor));
+        self.trees.iter_mut().for_each(|tree| tree.carry(&older, &self.quantiser));
+    }
+
+    /// Grows trees, of these numbers, in the scale that there is. A number beyond the last tree is added as the next one.
+    pub(crate) fn replace(
         &mut self,
-        node: usize,
-        level: usize,
-        chosen: &mut [usize],
-        rows: &Array2<f64>,
+        params: &ForestValidParams,
+        trees: impl IntoIterator<Item = usize>,
+        rows: ArrayView2<'_, f64>,
         random: &mut Random,
-        stopped: Option<usize>,
     ) {
-        self.mass[node] = chosen.len() as u16;
-        if level == DEPTH {
-            let depth = stopped.unwrap_or(DEPTH);
-            self.depth[node - CUTS] = depth as f64 + expected_rest(chosen.len());
-            return;
-        }
-        let cut = if stopped.is_none() && chosen.len() > 1 { draw_cut(chosen, rows, random) } else { None };
-        let stopped = if cut.is_none() { stopped.or(Some(level)) } else { None };
-        let middle = match cut {
-            Some((coordinate, value)) => {
-                self.coordinate[node] = coordinate as u8;
-                self.cut[node] = value;
-                partition(chosen, |row| rows[[row, coordinate]] < value)
+        let rows = self.quantise(rows);
+        for at in trees {
+            // Half of the trees follow the far values, half give every column its turn.
+            let draw = if at.is_multiple_of(2) { Draw::ByRange } else { Draw::Uniform };
+            let tree = Tree::grow(&rows, params.sample, draw, random);
+            match self.trees.get_mut(at) {
+                Some(slot) => *slot = tree,
+                None => self.trees.push(tree),
             }
-            None => chosen.len(),
-        };
-        let (left, right) = chosen.split_at_mut(middle);
-        self.split(2 * node + 1, level + 1, left, rows, random, stopped);
-        self.split(2 * node + 2, level + 1, right, rows, random, stopped);
-    }
-
-    fn is_sound(&self, columns: usize) -> bool {
-        let lengths = [self.coordinate.len(), self.cut.len(), self.depth.len(), self.mass.len()];
-        lengths == [CUTS, CUTS, LEAVES, CUTS + LEAVES]
-            && self.coordinate.iter().all(|coordinate| usize::from(*coordinate) < columns)
-            && self.cut.iter().all(|cut| !cut.is_nan())
-            && self.depth.iter().all(|depth| depth.is_finite())
-    }
-
-    /// Depth at which a point is isolated, in cuts.
-    pub fn depth(&self, point: &[f64]) -> f64 {
-        let mut node = 0;
-        while node < CUTS {
-            let right = point[self.coordinate[node] as usize] >= self.cut[node];
-            node = 2 * node + 1 + usize::from(right);
-        }
-        self.depth[node - CUTS]
-    }
-
-    /// Each cut on the way counts by the bits by which it thinned the company of the point.
-    fn attribute(&self, point: &[f64], shares: &mut [f64]) {
-        let mut node = 0;
-        while node < CUTS {
-            let coordinate = self.coordinate[node] as usize;
-            let right = point[coordinate] >= self.cut[node];
-            let next = 2 * node + 1 + usize::from(right);
-            let (before, after) = (f64::from(self.mass[node]), f64::from(self.mass[next]).max(0.5));
-            if self.cut[node].is_finite() && before > 0.0 {
-                shares[coordinate] += (before / after).log2().max(0.0);
-            }
-            node = next;
         }
     }
-}
 
-/// A coordinate with some range, and a place within it, both uniform.
-fn draw_cut(chosen: &[usize], rows: &Array2<f64>, random: &mut Random) -> Option<(usize, f64)> {
-    let mut ranges = [(0, 0.0, 0.0); MOST_COLUMNS];
-    let mut wide = 0;
-    for coordinate in 0..rows.ncols().min(MOST_COLUMNS) {
-        let (low, high) = range(chosen, rows.column(coordinate));
-        if low < high {
-            ranges[wide] = (coordinate, low, high);
-            wide += 1;
+    fn quantise(&self, rows: ArrayView2<'_, f64>) -> Rows {
+        let width = self.quantiser.width();
+        let mut values = vec![0; rows.nrows() * width];
+        for (row, slot) in rows.rows().into_iter().zip(values.chunks_mut(width.max(1))) {
+            self.quantiser.quantise(&row.to_vec(), slot);
         }
+        Rows::new(width, values)
     }
-    if wide == 0 {
-        return None;
+
+    fn quantised(&self, point: &[f64]) -> Quantised {
+        let mut quantised = [0; MOST_COLUMNS];
+        self.quantiser.quantise(point, &mut quantised);
+        quantised
     }
-    let (coordinate, low, high) = ranges[random.below(wide)];
-    // Never the lower end itself, so that both sides get a row.
-    let value = high - (high - low) * random.unit();
-    Some((coordinate, value))
-}
 
-fn range(chosen: &[usize], column: ArrayView1<'_, f64>) -> (f64, f64) {
-    chosen
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), row| (low.min(column[*row]), high.max(column[*row])))
-}
-
-fn partition(rows: &mut [usize], is_left: impl Fn(usize) -> bool) -> usize {
-    let mut middle = 0;
-    for at in 0..rows.len() {
-        if is_left(rows[at]) {
-            rows.swap(at, middle);
-            middle += 1;
-        }
+    fn sum(&self, point: &Quantised) -> u32 {
+        let (eights, rest) = self.trees.as_chunks::<TOGETHER>();
+        let eights: u32 = eights.iter().map(|trees| Tree::depth_of_eight(trees, point)).sum();
+        eights + rest.iter().map(|tree| tree.depth(point)).sum::<u32>()
     }
-    middle
-}
 
-/// `c(n)`: expected depth of an unsuccessful search among `n` rows (equation 1 of the paper).
-pub fn expected_rest(n: usize) -> f64 {
-    const EULER: f64 = 0.577_215_664_901_532_9;
-    match n {
-        0 | 1 => 0.0,
-        2 => 1.0,
-        n => {
-            let n = n as f64;
-            2.0 * ((n - 1.0).ln() + EULER) - 2.0 * (n - 1.0) / n
-        }
+    fn mean(&self, sum: u32) -> f64 {
+        if self.trees.is_empty() { 0.0 } else { f64::from(sum) / (self.trees.len() as f64 * f64::from(ONE_CUT)) }
+    }
+
+    /// Whether a point of this width can walk down every tree.
+    pub(crate) fn is_sound(&self, columns: usize) -> bool {
+        let empty = self.trees.is_empty() && self.quantiser.width() == 0;
+        let grown = self.quantiser.width() == columns && self.quantiser.is_sound();
+        empty || (grown && self.trees.iter().all(|tree| tree.is_sound(columns)))
     }
 }
 
@@ -329,6 +294,6 @@ mod tests {
     fn equal_rows_are_not_cut() {
         let dataset = Dataset::from(Array2::<f64>::ones((300, COORDINATES)));
         let forest = ForestParams::new(4, 256, 1).fit(&dataset).expect("good parameters");
-        assert!((forest.depth(&[1.0; COORDINATES]) - expected_rest(256)).abs() < 1e-9);
+        assert!((forest.depth(&[1.0; COORDINATES]) - 8.0 - expected_rest(256)).abs() < 1e-3);
     }
 }

@@ -30,12 +30,15 @@ pub mod numeric;
 pub mod online;
 pub mod params;
 pub mod paths;
+pub mod quantiser;
 pub mod random;
 pub mod replay;
 pub mod reservoir;
 pub mod sequence;
 pub mod snapshot;
+pub mod stream;
 pub mod threshold;
+pub mod tree;
 pub mod workload;
 
 use std::collections::BTreeMap;

@@ -5,17 +5,14 @@
 //! robust random cut forests, Guha and others, 2016): without it every point outside the range scores alike. Both parts are
 //! in bits and add up coordinate by coordinate, so the score explains itself.
 
-use linfa::Dataset;
-use linfa::ParamGuard;
-use linfa::traits::Fit;
-use ndarray::Array2;
+use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::event::Time;
 use crate::facts::Fact;
 use crate::features::{COORDINATES, FeatureVector};
-use crate::forest::{Forest, ForestParams, Tree};
+use crate::forest::{Forest, ForestValidParams};
 use crate::params::{DetectorKind, Params};
 use crate::random::Random;
 use crate::reservoir::Reservoir;
@@ -26,6 +23,8 @@ pub const FIRST_ROWS: u64 = 64;
 const ROWS_PER_TREE: u64 = 256;
 /// In this time every tree is replaced at least once, if rows come at all.
 const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
+/// Least spread of a coordinate: most rows have no bits in most of them, and a fraction of a bit is no surprise.
+const LEAST_BITS: f64 = 1.0;
 /// Share of benign rows that lie within the range beyond which the gap begins.
 const RANGE: f64 = 0.999;
 
@@ -59,8 +58,7 @@ pub trait Detector {
 /// The forest that everybody on the host shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PooledForest {
-    trees: usize,
-    sample: usize,
+    params: ForestValidParams,
     forest: Forest,
     reservoir: Reservoir,
     random: Random,
@@ -76,8 +74,7 @@ impl PooledForest {
     /// Without rows or trees.
     pub fn new(params: &Params) -> Self {
         Self {
-            trees: params.trees,
-            sample: params.sample,
+            params: forest_params(params),
             forest: Forest::default(),
             reservoir: Reservoir::new(params.seed ^ 0x7265_7365_7276),
             random: Random::new(params.seed),
@@ -98,12 +95,11 @@ impl PooledForest {
     /// What is wrong with a forest that was read from a snapshot, given the parameters that stand beside it.
     fn fault(&self, params: &Params) -> Option<&'static str> {
         let numbers = || self.medians.iter().chain(&self.limits).chain([&self.median_depth]);
-        let own = self.trees != params.trees
-            || self.sample != params.sample
-            || self.next_tree >= self.trees
+        let own = self.params != forest_params(params)
+            || self.next_tree >= params.trees
             || !numbers().all(|number| number.is_finite());
-        let trees = self.forest.trees.len();
-        let forest = (trees != 0 && trees != self.trees) || !self.forest.is_sound(COORDINATES);
+        let trees = self.forest.len();
+        let forest = (trees != 0 && trees != params.trees) || !self.forest.is_sound(COORDINATES);
         (own || forest).then_some("the forest").or_else(|| self.reservoir.fault())
     }
 
@@ -117,36 +113,41 @@ impl PooledForest {
     }
 
     fn grow_what_is_due(&mut self, at: Time, host: &Counts) {
-        let rows = self.reservoir.admitted();
-        let first = self.forest.trees.is_empty();
-        // While the model is young the whole forest is grown anew at every doubling.
-        let young = rows <= 16 * FIRST_ROWS;
-        let doubled = rows >= FIRST_ROWS && rows >= self.grown_at_rows.saturating_mul(2);
-        let due = rows >= self.grown_at_rows.saturating_add(ROWS_PER_TREE)
-            && at.unix_ns >= self.grown_at.unix_ns.saturating_add(TURNOVER_NS / self.trees as u64);
-        if rows < FIRST_ROWS || !(first || (young && doubled) || due) {
-            return;
-        }
+        let Some(many) = self.trees_due(at) else { return };
         let points = self.reservoir.points(host);
         self.measure_range(&points);
         let floored: Vec<f64> = points.iter().flat_map(|point| self.floored(point)).collect();
-        let Ok(rows_array) = Array2::from_shape_vec((points.len(), COORDINATES), floored) else { return };
-        if first || young {
-            let seed = self.random.draw();
-            let dataset = Dataset::from(rows_array);
-            if let Ok(forest) =
-                ForestParams::new(self.trees, self.sample, seed).check().and_then(|params| params.fit(&dataset))
-            {
-                self.forest = forest;
-            }
-        } else if let Some(tree) = self.forest.trees.get_mut(self.next_tree) {
-            *tree = Tree::grow(&rows_array, self.sample, &mut self.random);
-            self.next_tree = (self.next_tree + 1) % self.trees;
+        let Ok(rows) = ArrayView2::from_shape((points.len(), COORDINATES), &floored) else { return };
+        // The scale is measured anew once in a turnover, and while the model is young.
+        if many > 1 || self.next_tree == 0 {
+            self.forest.measure(&self.params, rows);
         }
-        let mut depths: Vec<f64> = points.iter().map(|point| self.forest.depth(&self.floored(point))).collect();
+        let trees = self.params.trees();
+        let due = (self.next_tree..self.next_tree + many).map(|tree| tree % trees);
+        self.forest.replace(&self.params, due, rows, &mut self.random);
+        self.next_tree = (self.next_tree + many) % trees;
+        let mut depths = Vec::with_capacity(points.len());
+        self.forest.depths(rows, |_, depth| depths.push(depth));
         self.median_depth = quantile(&mut depths, 0.5);
-        self.grown_at_rows = rows;
+        self.grown_at_rows = self.reservoir.admitted();
         self.grown_at = at;
+    }
+
+    /// How many trees are due: all the first time; half of them at every doubling while the model is young, so that the first
+    /// rows do not rule for long; later one by one.
+    fn trees_due(&self, at: Time) -> Option<usize> {
+        let (rows, trees) = (self.reservoir.admitted(), self.params.trees());
+        let young = rows <= 16 * FIRST_ROWS;
+        let doubled = rows >= self.grown_at_rows.saturating_mul(2);
+        let due = rows >= self.grown_at_rows.saturating_add(ROWS_PER_TREE)
+            && at.unix_ns >= self.grown_at.unix_ns.saturating_add(TURNOVER_NS / trees as u64);
+        match () {
+            () if rows < FIRST_ROWS => None,
+            () if self.forest.is_empty() => Some(trees),
+            () if young && doubled => Some(trees.div_ceil(2)),
+            () if due => Some(1),
+            () => None,
+        }
     }
 
     fn measure_range(&mut self, points: &[FeatureVector]) {
@@ -158,9 +159,13 @@ impl PooledForest {
     }
 }
 
+fn forest_params(params: &Params) -> ForestValidParams {
+    ForestValidParams::of(params, LEAST_BITS)
+}
+
 impl Detector for PooledForest {
     fn score(&self, vector: &FeatureVector) -> AnomalyScore {
-        if self.forest.trees.is_empty() {
+        if self.forest.is_empty() {
             return AnomalyScore::default();
         }
         let point = self.floored(vector);
@@ -191,7 +196,7 @@ impl Detector for PooledForest {
     }
 
     fn size(&self) -> (usize, usize) {
-        (self.reservoir.len(), self.forest.trees.len())
+        (self.reservoir.len(), self.forest.len())
     }
 }
 

@@ -8,6 +8,7 @@ mod export;
 mod ingest;
 mod inspect;
 mod rivals;
+mod streaming;
 mod train;
 mod tune;
 
@@ -47,6 +48,8 @@ enum Command {
     Datasets(datasets::Options),
     /// Rivals beside us, on the own corpus and on public sets.
     Rivals(rivals::Options),
+    /// Streaming detectors side by side on ADBench's tables: score, then learn.
+    Streaming(streaming::Options),
 }
 
 /// Runs what was asked for.
@@ -66,6 +69,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Export(options) => export::run(options),
         Command::Datasets(options) => datasets::run(options),
         Command::Rivals(options) => rivals::run(options),
+        Command::Streaming(options) => streaming::run(options),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Public sets, one loader a file, and the manifest that says where they come from and what must be in them.
 
-mod adbench;
+pub mod adbench;
 mod adfa_ld;
 mod lid_ds;
 mod lines;
@@ -18,7 +18,8 @@ use thiserror::Error;
 pub use lid_ds::{Recording, Year, recordings};
 pub use lines::Lines;
 pub use manifest::{Entry, Manifest, SetFile};
-pub use public::{PublicResult, Stream, evaluate_set, markdown};
+pub use public::{PublicResult, evaluate_set, markdown};
+pub(crate) use public::{Scored, frozen, summarised};
 
 /// Why a set cannot be loaded.
 #[derive(Debug, Error)]

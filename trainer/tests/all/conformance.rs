@@ -4,7 +4,7 @@
 use model::random::Random;
 use ndarray::Array2;
 use stockade_trainer::detectors::{Fitted, Kind};
-use stockade_trainer::streaming::{Method, RIVALS};
+use stockade_trainer::streaming::{METHODS, Method};
 
 const ROWS: usize = 1_024;
 
@@ -41,7 +41,7 @@ fn batch(kind: Kind, by_lot: bool, least_columns: usize) -> Subject {
 fn subjects() -> Vec<Subject> {
     // Three components leave nothing of three columns.
     let batches = [batch(Kind::Forest, true, 1), batch(Kind::Pca, false, 4), batch(Kind::Means, false, 1)];
-    RIVALS.into_iter().map(streaming).chain(batches).collect()
+    METHODS.iter().copied().map(streaming).chain(batches).collect()
 }
 
 /// Rows around the origin, the sum of four uniform numbers each.
