@@ -10,11 +10,13 @@ const ROWS: usize = 1_024;
 
 /// Scores a row after it has learnt others.
 type Learnt = Box<dyn FnMut(&[f64]) -> f64>;
+/// Learns rows by a seed.
+type Learn = Box<dyn Fn(&Array2<f64>, u64) -> Learnt>;
 
 /// A detector by name, which learns rows by a seed.
 struct Subject {
     name: String,
-    learn: Box<dyn Fn(&Array2<f64>, u64) -> Learnt>,
+    learn: Learn,
     /// Draws lots by its seed.
     by_lot: bool,
     /// Columns from which on it has anything to say.
