@@ -19,6 +19,7 @@ pub use lid_ds::{Recording, Year, recordings};
 pub use lines::Lines;
 pub use manifest::{Entry, Manifest, SetFile};
 pub use public::{PublicResult, evaluate_set, markdown};
+pub(crate) use public::{Scored, frozen, summarised};
 
 /// Why a set cannot be loaded.
 #[derive(Debug, Error)]

@@ -7,10 +7,9 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use ndarray::{Array1, Array2, Axis};
 
-use crate::datasets::{Loaded, PublicResult, Table};
+use crate::datasets::{Loaded, PublicResult, Scored, Table, evaluate_set, frozen, summarised};
 use crate::detectors::Centres;
-use crate::stats;
-use crate::streaming::{self, MOST_ROWS, Method, Reached, WARM_UP, methods};
+use crate::streaming::{self, METHODS, MOST_ROWS, Method, WARM_UP};
 
 /// Name of river's row.
 const RIVER: &str = "Half-Space Trees of river 0.26.1, as shipped (10 of height 8)";
@@ -28,59 +27,28 @@ pub fn evaluate(
     seeds: usize,
     streams: Option<&Path>,
 ) -> anyhow::Result<Vec<PublicResult>> {
-    let methods: Vec<Method> = methods().collect();
-    match loaded {
+    Ok(match loaded {
         Loaded::Table(table) => {
-            let run = |method: &Method| result(name, method.name, seeds, streaming::run(method, table, seeds as u64));
-            let mut results: Vec<PublicResult> = methods.iter().map(run).collect();
-            if let Some(folder) = streams {
-                results.push(river(name, table, folder)?);
-            }
-            Ok(results)
+            let runs = |method: &Method| seeded(seeds, |seed| streaming::once(method, table, seed));
+            let all = METHODS.iter().map(|method| summarised(name, method.name, &runs(method)));
+            all.chain(streams.map(|folder| river(name, table, folder)).transpose()?).collect()
         }
         Loaded::Split(train, test) => {
-            let of = |method: &Method| {
-                let runs: Vec<Scored> = (0..seeds as u64).map(|seed| frozen(method, train, test, seed)).collect();
-                result(name, method.name, seeds, reached(&runs))
-            };
-            let mut results: Vec<PublicResult> = methods.iter().map(of).collect();
-            results.push(result(name, "max robust z, no forest", 1, reached(&[robust(train, test)])));
-            Ok(results)
+            let runs = |method: &Method| seeded(seeds, |seed| frozen(method, train, test, seed));
+            let all = METHODS.iter().map(|method| summarised(name, method.name, &runs(method)));
+            all.chain([summarised(name, "max robust z, no forest", &[robust(train, test)])]).collect()
         }
-        Loaded::Traces(_) => crate::datasets::evaluate_set(name, loaded, seeds),
-    }
+        Loaded::Traces(_) => evaluate_set(name, loaded, seeds)?,
+    })
 }
 
-type Scored = Vec<(f64, bool)>;
-
-fn result(set: &str, method: &str, seeds: usize, reached: Reached) -> PublicResult {
-    let Reached { auc, ap } = reached;
-    PublicResult { set: set.to_owned(), method: method.to_owned(), seeds, auc, ap, at_false_share: None }
-}
-
-fn reached(runs: &[Scored]) -> Reached {
-    let of = |measure: fn(&[(f64, bool)]) -> Option<f64>| {
-        let mut values: Vec<f64> = runs.iter().filter_map(|run| measure(run)).collect();
-        [0.25, 0.5, 0.75].map(|share| stats::quantile(&mut values, share))
-    };
-    Reached { auc: of(stats::auc), ap: of(stats::average_precision) }
-}
-
-/// Learns the normal rows of the training part, in the order of the seed, and scores the test without learning it.
-fn frozen(method: &Method, train: &Table, test: &Table, seed: u64) -> Scored {
-    let mut detector = (method.make)(train.rows.ncols(), seed);
-    for row in streaming::order(train.labels.len(), seed) {
-        if !train.labels[row] {
-            detector.learn(&train.rows.row(row).to_vec());
-        }
-    }
-    let rows = test.rows.rows().into_iter().zip(&test.labels);
-    rows.map(|(row, label)| (detector.score(&row.to_vec()), *label)).collect()
+fn seeded(seeds: usize, run: impl Fn(u64) -> Scored) -> Vec<Scored> {
+    (0..seeds as u64).map(run).collect()
 }
 
 /// The largest robust z of any column, centred on the normal rows of the training part. Most columns are the same in most
-/// rows, so that their quartiles are one: a spread is then the standard deviation, which serves the row better than any
-/// constant that we tried.
+/// rows, so that their quartiles are one: a spread is then the standard deviation, the best of nine scales for this row
+/// by the labels of the test: a trivial row is given every advantage.
 fn robust(train: &Table, test: &Table) -> Scored {
     let normal: Vec<usize> = (0..train.labels.len()).filter(|row| !train.labels[*row]).collect();
     let normal = train.rows.select(Axis(0), &normal);
@@ -134,7 +102,7 @@ fn river(name: &str, table: &Table, folder: &Path) -> anyhow::Result<PublicResul
         runs.push(scored.collect());
     }
     ensure!(!runs.is_empty(), "river left no scores of {name} in {}", folder.display());
-    Ok(result(name, RIVER, runs.len(), reached(&runs)))
+    Ok(summarised(name, RIVER, &runs))
 }
 
 /// Methods down, sets across, AUC / AP in each cell and their mean at the end.
@@ -219,7 +187,14 @@ mod tests {
 
     #[test]
     fn a_mean_is_given_over_all_sets_or_not_at_all() {
-        let of = |set, method, auc| result(set, method, 3, Reached { auc: [auc; 3], ap: [0.5; 3] });
+        let of = |set: &str, method: &str, auc| PublicResult {
+            set: set.to_owned(),
+            method: method.to_owned(),
+            seeds: 3,
+            auc: [auc; 3],
+            ap: [0.5; 3],
+            at_false_share: None,
+        };
         let told = matrix(&[of("a", "x", 0.9), of("b", "x", 0.7), of("a", "y", 0.8)]);
         assert!(told.contains("| x | 3 | 0.900 / 0.500 | 0.700 / 0.500 | 0.800 / 0.500 |"), "{told}");
         assert!(told.contains("| y | 3 | 0.800 / 0.500 | – | – |"), "{told}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::datasets::adbench;
-use crate::streaming::{self, Method, Row, SETS, markdown, plain, run as reach};
+use crate::streaming::{METHODS, Method, Row, SETS, markdown, plain, run as reach};
 
 /// Which methods, on which files.
 #[derive(Debug, Args)]
@@ -30,17 +30,17 @@ pub struct Options {
 ///
 /// When a set is missing or damaged, or no method is called so.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let wanted = |method: &Method| options.method.as_ref().is_none_or(|text| method.name.contains(text.as_str()));
-    let methods: Vec<Method> = streaming::methods().filter(wanted).collect();
+    let wanted = |method: &&Method| options.method.as_ref().is_none_or(|text| method.name.contains(text.as_str()));
+    let methods: Vec<&Method> = METHODS.iter().filter(wanted).collect();
     if methods.is_empty() {
-        let names: Vec<&str> = streaming::methods().map(|method| method.name).collect();
+        let names: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
         anyhow::bail!("no method has that in its name; there are: {}", names.join("; "));
     }
     let tables = SETS.iter().map(|(_, file)| adbench::load(&options.from.join(file))).collect::<Result<Vec<_>, _>>()?;
     let mut rows = Vec::new();
     for method in methods {
         eprintln!("running  {}", method.name);
-        let reached = tables.iter().map(|table| reach(&method, table, options.seeds)).collect();
+        let reached = tables.iter().map(|table| reach(method, table, options.seeds)).collect();
         rows.push(Row { method: method.name, reached });
     }
     let sets = SETS.map(|(name, _)| name);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loaded, Table, traces};
 use crate::stats;
-use crate::streaming::{self, Method, Ours, Streaming};
+use crate::streaming::{self, Method, Ours};
 
 const TREES: usize = 64;
 
@@ -31,38 +31,40 @@ pub struct PublicResult {
 ///
 /// # Errors
 ///
-/// When its traces cannot be learnt from.
+/// When traces cannot be learnt from.
 pub fn evaluate_set(name: &str, loaded: &Loaded, seeds: usize) -> anyhow::Result<Vec<PublicResult>> {
-    match loaded {
+    let ours = Method { name: "ours", make: |width, seed| Box::new(Ours::new(width, TREES, seed)) };
+    let seeded = 1..=seeds as u64;
+    Ok(match loaded {
         Loaded::Table(table) => {
-            let ours = Method { name: "ours", make: |width, seed| Box::new(Ours::new(width, TREES, seed)) };
-            let runs: Vec<_> = (1..=seeds as u64).map(|seed| streaming::once(&ours, table, seed)).collect();
-            Ok(vec![summarised(name, "our trees, score then learn", &runs)])
+            let runs: Vec<Scored> = seeded.map(|seed| streaming::once(&ours, table, seed)).collect();
+            vec![summarised(name, "our trees, score then learn", &runs)]
         }
         Loaded::Split(train, test) => {
-            let runs: Vec<_> = (1..=seeds as u64).map(|seed| frozen(train, test, seed)).collect();
-            Ok(vec![summarised(name, "our trees, learnt on normal rows, frozen", &runs)])
+            let runs: Vec<Scored> = seeded.map(|seed| frozen(&ours, train, test, seed)).collect();
+            vec![summarised(name, "our trees, learnt on normal rows, frozen", &runs)]
         }
-        Loaded::Traces(set) => traces::evaluate(name, set, seeds),
-    }
+        Loaded::Traces(set) => traces::evaluate(name, set, seeds)?,
+    })
 }
 
 /// Scores with their labels.
-pub(super) type Scored = Vec<(f64, bool)>;
+pub(crate) type Scored = Vec<(f64, bool)>;
 
-fn frozen(train: &Table, test: &Table, seed: u64) -> Scored {
-    let mut forest = Ours::new(train.rows.ncols(), TREES, seed);
+/// Learns the normal rows of the training part, in the order of the seed, and scores the test without learning it.
+pub(crate) fn frozen(method: &Method, train: &Table, test: &Table, seed: u64) -> Scored {
+    let mut detector = (method.make)(train.rows.ncols(), seed);
     for row in streaming::order(train.labels.len(), seed) {
         if !train.labels[row] {
-            forest.learn(&train.rows.row(row).to_vec());
+            detector.learn(&train.rows.row(row).to_vec());
         }
     }
     let rows = test.rows.rows().into_iter().zip(&test.labels);
-    rows.map(|(row, label)| (forest.score(&row.to_vec()), *label)).collect()
+    rows.map(|(row, label)| (detector.score(&row.to_vec()), *label)).collect()
 }
 
 /// Median and quartiles over runs.
-pub(super) fn summarised(set: &str, method: &str, runs: &[Scored]) -> PublicResult {
+pub(crate) fn summarised(set: &str, method: &str, runs: &[Scored]) -> PublicResult {
     let of = |measure: fn(&[(f64, bool)]) -> Option<f64>| {
         let mut values: Vec<f64> = runs.iter().filter_map(|run| measure(run)).collect();
         [0.25, 0.5, 0.75].map(|share| stats::quantile(&mut values, share))

@@ -27,17 +27,14 @@ const CALLS: f64 = 340.0;
 /// Surprise rates of a trace.
 const RATES: usize = 2;
 
-/// Every method on every trace, then without copies, then those traces alone that chose nothing.
+/// Every method on every trace, then without copies.
 pub(super) fn evaluate(set: &str, traces: &[Trace], seeds: usize) -> anyhow::Result<Vec<PublicResult>> {
     let judged: Vec<&Trace> = traces.iter().filter(|trace| trace.origin != Origin::Training).collect();
     let methods = scored(traces, &judged, seeds)?;
     let distinct = distinct(traces, &judged);
-    let other_half: Vec<usize> = (0..judged.len()).filter(|at| at % 2 == 1).collect();
     let everything: Vec<usize> = (0..judged.len()).collect();
     let mut results = Vec::new();
-    for (what, chosen) in
-        [("", everything), (", copies removed", distinct), (", the half that chose no rate", other_half)]
-    {
+    for (what, chosen) in [("", everything), (", copies removed", distinct)] {
         for (method, runs) in &methods {
             let only = |run: &Scored| -> Scored { chosen.iter().filter_map(|at| run.get(*at)).copied().collect() };
             let runs: Vec<Scored> = runs.iter().map(only).collect();
@@ -222,7 +219,7 @@ mod tests {
     fn strange_orders_are_found_in_traces() {
         let attack = Trace { origin: Origin::Attack("x".into()), calls: [3, 5, 4, 6].repeat(40) };
         let traces: Vec<Trace> = (0..120).map(usual).chain([attack]).collect();
-        for result in evaluate("traces", &traces, 2).unwrap().iter().filter(|result| !result.set.contains("half")) {
+        for result in evaluate("traces", &traces, 2).unwrap() {
             assert_eq!((result.auc[1], result.at_false_share), (1.0, Some([1.0; 3])), "{result:?}");
         }
     }

@@ -52,7 +52,7 @@ fn basis(out: &mut String, evaluation: &Evaluation) -> Done {
     )?;
     writeln!(
         out,
-        "Score, then learn, in event time. Baselines come from the training days, thresholds from the benign part of the validation days and from nothing else; the test's attacks are not in the validation. An alarm is one process subtree in one hour. Detection has its exact interval (Clopper–Pearson, 95 %), false alarms theirs (Poisson, 95 %; none in d days is \"≤ 3/d\", never 0). Our batch forests have scikit-learn's parameters (100 trees of 256 rows) and our own trees: scikit-learn itself is in docs/rivals.md; PCA and k-means are linfa's.\n"
+        "Score, then learn, in event time. Baselines come from the training days, thresholds from the benign part of the validation days and from nothing else; the test's attacks are not in the validation. An alarm is one process subtree in one hour. Detection has its exact interval (Clopper–Pearson, 95 %), false alarms theirs (Poisson, 95 %; none in d days is \"≤ 3/d\", never 0). Our batch forests have scikit-learn's parameters (100 trees of 256 rows) and our own trees; PCA and k-means are linfa's.\n"
     )
 }
 

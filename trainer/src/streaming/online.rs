@@ -207,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn the_two_readings_grow_trees_of_three_and_of_up_to_six_levels() {
+    fn one_reading_grows_trees_about_half_as_deep_as_the_other() {
         let highest = |forest: &OnlineForest| forest.trees.iter().map(height).max().unwrap_or(0);
-        assert_eq!(highest(&filled(Reading::Code)), 3);
-        let paper = highest(&filled(Reading::Paper));
-        assert!((4..=6).contains(&paper), "{paper}");
+        // A row more than the window is there while one is learnt, which lets a fourth level begin.
+        let (code, paper) = (highest(&filled(Reading::Code)), highest(&filled(Reading::Paper)));
+        assert!((3..=4).contains(&code) && (5..=7).contains(&paper), "{code} {paper}");
     }
 
     #[test]

@@ -4,17 +4,19 @@
 use model::random::Random;
 use ndarray::Array2;
 use stockade_trainer::detectors::{Fitted, Kind};
-use stockade_trainer::streaming::{Method, methods};
+use stockade_trainer::streaming::{METHODS, Method};
 
 const ROWS: usize = 1_024;
 
 /// Scores a row after it has learnt others.
 type Learnt = Box<dyn FnMut(&[f64]) -> f64>;
+/// Learns rows by a seed.
+type Learn = Box<dyn Fn(&Array2<f64>, u64) -> Learnt>;
 
 /// A detector by name, which learns rows by a seed.
 struct Subject {
     name: String,
-    learn: Box<dyn Fn(&Array2<f64>, u64) -> Learnt>,
+    learn: Learn,
     /// Draws lots by its seed.
     by_lot: bool,
     /// Columns from which on it has anything to say.
@@ -41,7 +43,7 @@ fn batch(kind: Kind, by_lot: bool, least_columns: usize) -> Subject {
 fn subjects() -> Vec<Subject> {
     // Three components leave nothing of three columns.
     let batches = [batch(Kind::Forest, true, 1), batch(Kind::Pca, false, 4), batch(Kind::Means, false, 1)];
-    methods().map(streaming).chain(batches).collect()
+    METHODS.iter().copied().map(streaming).chain(batches).collect()
 }
 
 /// Rows around the origin, the sum of four uniform numbers each.
