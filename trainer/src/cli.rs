@@ -87,3 +87,31 @@ fn line(text: std::fmt::Arguments<'_>) {
         Ok(()) => (),
     }
 }
+
+/// Commit of the sources, or `unknown`.
+fn commit() -> String {
+    let told = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
+    let told = told.filter(|output| output.status.success());
+    told.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The days of a host, or of the only one.
+fn host_days<'a>(corpus: &'a Corpus, host: Option<&str>) -> anyhow::Result<&'a [Day]> {
+    let known = || corpus.hosts.keys().cloned().collect::<Vec<_>>().join(", ");
+    match (host, corpus.hosts.values().next()) {
+        (Some(host), _) => {
+            corpus.hosts.get(host).map(Vec::as_slice).with_context(|| format!("there is no host {host}: {}", known()))
+        }
+        (None, Some(days)) if corpus.hosts.len() == 1 => Ok(days),
+        _ => anyhow::bail!("a model belongs to one host; say --host with one of {}", known()),
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(events: usize) -> ProgressBar {
+    let bar = ProgressBar::new(events as u64);
+    match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
