@@ -68,6 +68,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if !health.state.may_deny() {
         say!("enforce    no: the model is {}", health.state.name());
     }
+    for (workload, drifted) in model.all_drifted() {
+        drifted.iter().for_each(|drifted| println!("drifted    {workload}: {drifted}"));
+    }
     for workload in model.workloads() {
         let Some(summary) = model.summary(&workload) else { continue };
         say!(
