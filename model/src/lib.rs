@@ -7,7 +7,7 @@
 //!       ─► sequence: bits of the eight strangest calls ────┤
 //!       ─► numeric: bits of how much, how many, how often ─┴─► features: 8 coordinates
 //!                                                                  │
-//!              reservoir ─► forest ─► online: score = depth + gap ◄┘
+//!              reservoir ─► forest ─► online: score = depth + gap ◄┘   (forest: quantiser, tree; plain rows: stream)
 //!                                        │
 //!        episode: evidence of one subtree added up ─► threshold: return level ─► verdict, explained
 //! ```
