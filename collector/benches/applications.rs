@@ -1,7 +1,8 @@
 //! What Stockade costs applications: redis-benchmark, nginx under wrk, pgbench, a C build; each alone, with the whole agent
 //! watching it, and beside it what a user would otherwise try: bpftrace counting syscalls, and strace -c --seccomp-bpf.
 //!
-//! In turns within each round; what counts is the ratio to the run alone. The agent runs on the same processors.
+//! In turns within each round; what counts is the ratio to the run alone. The agent runs on the same processors. A word after
+//! `--` chooses an application by its name.
 
 #[path = "applications/apps.rs"]
 mod apps;
@@ -63,7 +64,8 @@ fn main() -> anyhow::Result<()> {
         watchers[1..].iter().map(|watcher| watcher.name()).collect::<Vec<_>>().join(" | ")
     );
     println!("|---|---|{}", "---|".repeat(watchers.len() - 1));
-    for app in App::ALL {
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with("--")).unwrap_or_default();
+    for app in App::ALL.into_iter().filter(|app| app.name().contains(&wanted)) {
         if let Some((program, package)) = app.needs().iter().find(|(program, _)| !is_there(program)) {
             println!("| {} | skipped: no {program} (apt-get install {package}) |", app.name());
             continue;
@@ -114,20 +116,30 @@ fn round(place: &Place, app: App, watcher: Watcher, folder: &Path) -> anyhow::Re
     let script = "echo 0 > \"$0/cgroup.procs\"; exec \"$@\"";
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(&place.cgroup).args(&words);
-    let mut watched = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let number = app.measure(&mut watched, folder);
+    let complaints = folder.join("stderr");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&complaints)?);
+    let mut watched = command.spawn()?;
+    let said = |error: anyhow::Error| error.context(fs::read_to_string(&complaints).unwrap_or_default());
+    let number = app.measure(&mut watched, folder).map_err(said);
     fs::write(place.cgroup.join("cgroup.kill"), "1")?;
     watched.wait()?;
     while !fs::read_to_string(place.cgroup.join("cgroup.procs"))?.trim().is_empty() {
         std::thread::sleep(Duration::from_millis(10));
     }
+    app.forget(folder);
     number
 }
 
+/// Without tracefs it ends at once, and nothing would be measured.
 fn start_bpftrace() -> anyhow::Result<Child> {
-    let program = "tracepoint:raw_syscalls:sys_exit { @[comm, args.id] = count(); }";
-    let child = Command::new("bpftrace").args(["-e", program]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    std::thread::sleep(Duration::from_secs(2));
+    let program = "tracepoint:raw_syscalls:sys_exit { @[comm, args->id] = count(); }";
+    let mut child =
+        Command::new("bpftrace").args(["-e", program]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    std::thread::sleep(Duration::from_secs(3));
+    if child.try_wait()?.is_some() {
+        let complaint = std::io::read_to_string(child.stderr.take().context("no output")?)?;
+        bail!("bpftrace ended ({}); is tracefs mounted at /sys/kernel/tracing?", complaint.trim());
+    }
     Ok(child)
 }
 

@@ -23,6 +23,12 @@ pub fn test(root: &Path) -> anyhow::Result<()> {
     } else {
         skipped.push("format check: rustfmt is not installed".to_owned());
     }
+    if told(cargo(root).args(["deny", "--version"])).is_some() {
+        let allowed = must(cargo(root).args(["deny", "check", "licenses", "bans", "sources"]));
+        faults.extend(allowed.err().map(|error| error.to_string()));
+    } else {
+        skipped.push("licences and sources of dependencies: cargo-deny is not installed".to_owned());
+    }
     let mut command = cargo(root);
     command.args(["test", "--workspace", "--no-fail-fast"]);
     let is_root = told(Command::new("id").arg("-u")).as_deref() == Some("0");

@@ -86,6 +86,15 @@ impl App {
         }
     }
 
+    /// Removes what a killed one leaves behind. Its locks name a process that is dead, but may still wait for its parent.
+    pub fn forget(self, folder: &Path) {
+        if matches!(self, Self::Postgres) {
+            for lock in ["data/postmaster.pid".to_owned(), format!(".s.PGSQL.{POSTGRES}.lock")] {
+                let _ = fs::remove_file(folder.join(lock));
+            }
+        }
+    }
+
     fn port(self) -> Option<u16> {
         match self {
             Self::Redis => Some(REDIS),
