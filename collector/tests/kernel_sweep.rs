@@ -7,6 +7,7 @@
 mod multipath;
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -21,6 +22,10 @@ use collector_common::syscall::Why;
 use collector_common::token;
 use support::{Cgroup, Watch};
 
+/// Processes of a crowd, and how many of them hold a connection.
+const CROWD: usize = 500;
+const CONNECTED: usize = 300;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().map(String::as_str) == Some("--child") {
@@ -28,13 +33,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let on = support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("an_idle_thread_shows_what_it_did_and_tells_it_again_when_it_ends", an_idle_thread_shows_what_it_did),
         ("a_socket_older_than_the_agent_gets_its_owner", a_socket_older_than_the_agent_gets_its_owner),
         (
             "what_an_older_multipath_listener_accepts_gets_its_owner",
             what_an_older_multipath_listener_accepts_gets_its_owner,
         ),
+        ("every_connection_of_a_crowd_gets_its_owner", every_connection_of_a_crowd_gets_its_owner),
         ("a_walk_takes_no_socket_from_who_uses_it", a_walk_takes_no_socket_from_who_uses_it),
         ("a_socket_that_was_handed_on_belongs_to_who_uses_it", a_socket_that_was_handed_on_belongs_to_who_uses_it),
     ];
@@ -73,6 +79,37 @@ fn act(action: &str, address: &str) {
             stream.write_all(&[7; 1_000]).expect("sent");
             step("sent");
         }
+        // Processes of which some hold a connection; those send when they are told to.
+        "crowd" => {
+            let ([told, tell], [connected, connect]) = (pipe(), pipe());
+            for number in 0..CROWD {
+                // SAFETY: the child runs plain code of this single-threaded process and leaves by _exit.
+                if unsafe { libc::fork() } == 0 {
+                    // SAFETY: descriptors of our own; the reader sees the end when the last writer has closed its copy.
+                    unsafe {
+                        libc::close(tell);
+                        let stream = (number < CONNECTED).then(|| TcpStream::connect(address).expect("connected"));
+                        libc::write(connect, [1u8].as_ptr().cast(), 1);
+                        libc::read(told, [0u8; 1].as_mut_ptr().cast(), 1);
+                        if let Some(mut stream) = stream {
+                            let _ = stream.write_all(&[7; 10]);
+                        }
+                        libc::_exit(0);
+                    }
+                }
+            }
+            for _ in 0..CROWD {
+                // SAFETY: a descriptor of our own and a byte.
+                assert_eq!(unsafe { libc::read(connected, [0u8; 1].as_mut_ptr().cast(), 1) }, 1);
+            }
+            step("connected");
+            // SAFETY: as above; children are waited for.
+            unsafe {
+                libc::close(tell);
+                while libc::wait(std::ptr::null_mut()) > 0 {}
+            }
+            step("sent");
+        }
         // The connection is made here and used by a child that inherits it.
         "hand-on" => {
             let mut stream = TcpStream::connect(address).expect("connected");
@@ -90,6 +127,14 @@ fn act(action: &str, address: &str) {
         }
         other => panic!("no child action {other}"),
     }
+}
+
+/// Its reading and its writing end.
+fn pipe() -> [i32; 2] {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    ends
 }
 
 /// Says where it is and waits to be told to go on.
@@ -220,6 +265,44 @@ fn a_socket_older_than_the_agent_gets_its_owner() {
     assert_eq!((flow.header.cookie, flow.opener), (cookie, cookie));
     assert_eq!(flow.cgroup, watch.cgroup.id());
     assert_eq!(flow.direction, Direction::Unknown as u8, "nobody saw it connect: it is no server for that");
+}
+
+fn every_connection_of_a_crowd_gets_its_owner() {
+    let (listener, address) = server();
+    std::thread::spawn(move || {
+        for mut peer in listener.incoming().flatten() {
+            std::thread::spawn(move || peer.read_to_end(&mut Vec::new()));
+        }
+    });
+    let cgroup = Cgroup::new("crowd");
+    let mut puppet = Puppet::start(&cgroup, "crowd", &address);
+    puppet.is_at("connected");
+    let members = std::fs::read_to_string(cgroup.path.join("cgroup.procs")).expect("its processes");
+    let members: Vec<u32> = members.lines().map(|pid| pid.parse().expect("a pid")).collect();
+    assert_eq!(members.len(), CROWD + 1);
+    let mut watch = Watch::over(cgroup, |_| ());
+    let cookies: BTreeSet<u64> = members.iter().map(|pid| cookie_in_proc(*pid).expect("it lives")).collect();
+    assert_eq!(cookies.len(), CROWD + 1, "cookies are one's own");
+    for (pid, cookie) in members.iter().zip(members.iter().map(|pid| cookie_in_proc(*pid).expect("it lives"))) {
+        let lineage = Lineage { cookie, root: cookie, flags: LINEAGE_PRE_EXISTING, ..Lineage::default() };
+        assert!(watch.kernel.take_in(*pid, &lineage).expect("the lineage map"));
+    }
+    watch.kernel.sweep_sockets().expect("a walk");
+    puppet.go_on();
+    puppet.is_at("sent");
+    let port: u16 = address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let mut owners = BTreeSet::new();
+    watch.wait_for("an end of every flow", |record| {
+        if let Record::Flow(flow) = record
+            && flow.remote_port == port
+            && flow.why == 3
+        {
+            owners.insert(flow.header.cookie);
+        }
+        owners.len() == CONNECTED
+    });
+    assert!(owners.is_subset(&cookies), "each belongs to one of them");
+    puppet.go_on();
 }
 
 /// A walk finds the socket that its process holds, not the kernel's own below it, from which what it accepts is cloned.
