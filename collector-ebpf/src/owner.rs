@@ -244,9 +244,15 @@ fn used(socket: *mut c_void) {
 fn adopt(socket: *mut c_void) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: only its presence is asked for.
-    if unsafe { LINEAGE.get(&tgid) }.is_some()
-        && let Some(owner) = of(socket, CREATE)
-    {
-        stamp(owner);
+    if unsafe { LINEAGE.get(&tgid) }.is_none() {
+        return;
+    }
+    match of(socket, CREATE) {
+        Some(owner) => stamp(owner),
+        None => {
+            if let Some(stats) = stats::of(Program::Owner) {
+                stats.no_storage += 1;
+            }
+        }
     }
 }
