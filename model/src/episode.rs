@@ -15,10 +15,12 @@ use std::sync::Arc;
 use collector_common::syscall;
 use serde::{Deserialize, Serialize};
 
+use crate::counts::hour_of;
 use crate::event::{Process, Time};
 use crate::facts::Fact;
-use crate::features::Coordinate;
+use crate::features::{Coordinate, FeatureVector};
 use crate::online::AnomalyScore;
+use crate::threshold::Past;
 
 /// Episodes that may be open at once; beyond that the weakest is closed early.
 pub const MAX_OPEN: usize = 4_096;
@@ -42,6 +44,8 @@ const MAX_CALLS: usize = 64;
 /// What one event brings against a subtree.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence<'a> {
+    /// Its vector.
+    pub vector: FeatureVector,
     /// Score of its vector.
     pub score: AnomalyScore,
     /// Facts and their bits.
@@ -82,7 +86,8 @@ struct Episode {
     workload: Arc<str>,
     started: Time,
     last: Time,
-    scores: BTreeMap<Coordinate, f64>,
+    /// The largest contribution of each coordinate, with the vector that made it and its hour.
+    scores: BTreeMap<Coordinate, (f64, u64, FeatureVector)>,
     facts: BTreeMap<Fact, f64>,
     /// Trigrams that were never seen.
     calls: BTreeMap<u32, f64>,
@@ -109,6 +114,8 @@ pub struct StrangeWindow {
 pub struct Closed {
     /// How it ended.
     pub view: EpisodeView,
+    /// What its score was made of.
+    pub past: Past,
     /// Its new facts, if they may be learnt: it stayed below the threshold and nothing of it was lost or denied.
     pub lessons: Vec<Fact>,
     /// Its strange windows, under the same condition.
@@ -197,14 +204,15 @@ impl Episodes {
         };
         let done: Vec<u64> =
             self.open.iter().filter(|(_, episode)| is_over(episode)).map(|(anchor, _)| *anchor).collect();
-        done.into_iter().filter_map(|anchor| Some(self.open.remove(&anchor)?.closed(anchor, level))).collect()
+        done.into_iter().filter_map(|anchor| Some(self.open.remove(&anchor)?.closed(anchor, level, now))).collect()
     }
 
     /// What is wrong with episodes that were read from a snapshot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let broken = |episode: &Episode| {
-            let bits = episode.scores.values().chain(episode.facts.values()).chain(episode.calls.values());
-            let bits = bits.into_iter().all(|bits| bits.is_finite()) && episode.calls.len() <= MAX_CALLS;
+            let scores = episode.scores.values().all(|(part, _, vector)| part.is_finite() && vector.is_finite());
+            let bits = episode.facts.values().chain(episode.calls.values());
+            let bits = scores && bits.into_iter().all(|bits| bits.is_finite()) && episode.calls.len() <= MAX_CALLS;
             let windows = episode.windows.len() > MAX_WINDOWS
                 || episode.windows.iter().any(|window| window.trace.len() > syscall::WINDOW);
             !bits || windows || episode.facts.len().max(episode.lessons.len()) > MAX_FACTS
@@ -223,14 +231,16 @@ impl Episodes {
 
 impl Episode {
     fn take(&mut self, at: Time, evidence: &Evidence) {
-        let Evidence { score, facts, calls } = evidence;
+        let Evidence { vector, score, facts, calls } = evidence;
         let mut news = self.take_calls(calls);
         for coordinate in Coordinate::ALL {
             let part = score.contributions[coordinate as usize];
             if part > 0.0 {
-                let kept = self.scores.entry(coordinate).or_insert(0.0);
-                news |= part > *kept + 1.0;
-                *kept = kept.max(part);
+                let kept = self.scores.entry(coordinate).or_insert((0.0, 0, FeatureVector::default()));
+                news |= part > kept.0 + 1.0;
+                if part > kept.0 {
+                    *kept = (part, hour_of(at), *vector);
+                }
             }
         }
         let room = MAX_FACTS - self.lessons.len().min(MAX_FACTS);
@@ -274,7 +284,7 @@ impl Episode {
     }
 
     fn sums(&self) -> (f64, f64, f64) {
-        (top(self.scores.values(), TOP_SCORES), top(self.facts.values(), TOP_FACTS), self.call_sum())
+        (strongest(self.scores.values().map(|(part, ..)| part)), top(self.facts.values(), TOP_FACTS), self.call_sum())
     }
 
     fn score(&self) -> f64 {
@@ -282,14 +292,28 @@ impl Episode {
         forest + facts + calls
     }
 
-    fn closed(self, anchor: u64, level: f64) -> Closed {
+    fn closed(self, anchor: u64, level: f64, at: Time) -> Closed {
         let view = self.view(anchor, level);
+        let past = Past::new(at, view.fact_sum + view.call_sum, self.strongest_vectors());
         let teaches = !self.spoilt && !view.over_threshold;
         if teaches {
-            Closed { view, lessons: self.lessons.into_iter().collect(), windows: self.windows }
+            Closed { view, past, lessons: self.lessons.into_iter().collect(), windows: self.windows }
         } else {
-            Closed { view, lessons: Vec::new(), windows: Vec::new() }
+            Closed { view, past, lessons: Vec::new(), windows: Vec::new() }
         }
+    }
+
+    /// The vectors behind the forest's part, each once, with their hours.
+    fn strongest_vectors(&self) -> Vec<(u64, FeatureVector)> {
+        let mut scores: Vec<_> = self.scores.values().collect();
+        scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut vectors = Vec::with_capacity(TOP_SCORES);
+        for (_, hour, vector) in scores.into_iter().take(TOP_SCORES) {
+            if !vectors.contains(&(*hour, *vector)) {
+                vectors.push((*hour, *vector));
+            }
+        }
+        vectors
     }
 
     fn view(&self, anchor: u64, level: f64) -> EpisodeView {
@@ -311,6 +335,11 @@ impl Episode {
     }
 }
 
+/// The forest's part of an episode, of the largest contribution of each coordinate.
+pub(crate) fn strongest<'a>(contributions: impl Iterator<Item = &'a f64>) -> f64 {
+    top(contributions, TOP_SCORES)
+}
+
 fn top<'a>(values: impl Iterator<Item = &'a f64>, most: usize) -> f64 {
     let mut sorted: Vec<f64> = values.copied().collect();
     sorted.sort_by(|a, b| b.total_cmp(a));
@@ -323,7 +352,7 @@ mod tests {
     use super::*;
 
     fn add(episodes: &mut Episodes, anchor: u64, at: Time, score: AnomalyScore, facts: &[(Fact, f64)]) -> EpisodeView {
-        let evidence = Evidence { score, facts: facts.to_vec(), calls: &[] };
+        let evidence = Evidence { score, facts: facts.to_vec(), ..Evidence::default() };
         episodes.add(anchor, &"unit:web".into(), at, &evidence, 30.0)
     }
 
@@ -333,7 +362,7 @@ mod tests {
         let strange: Vec<(u32, f64)> = (0..1_000).map(|trigram| (trigram, 20.0)).collect();
         let score = score(Coordinate::Seq, 9.0);
         let mut add = |calls: &[(u32, f64)], second| {
-            let evidence = Evidence { score, facts: Vec::new(), calls };
+            let evidence = Evidence { score, calls, ..Evidence::default() };
             episodes.add(1, &workload, at(second), &evidence, 1_000.0).call_sum
         };
         assert_eq!(add(&strange[..4], 0), 2.5, "four of thirty-two places, of 20 bits each");
@@ -348,7 +377,7 @@ mod tests {
         let weak: Vec<(u32, f64)> = (0..1_000).map(|trigram| (trigram, 1.0)).collect();
         let strong: Vec<(u32, f64)> = (2_000..2_032).map(|trigram| (trigram, 20.0)).collect();
         let mut add = |calls: &[(u32, f64)]| {
-            let evidence = Evidence { score: score(Coordinate::Seq, 9.0), facts: Vec::new(), calls };
+            let evidence = Evidence { score: score(Coordinate::Seq, 9.0), calls, ..Evidence::default() };
             episodes.add(1, &workload, at(0), &evidence, 1_000.0).call_sum
         };
         assert_eq!(add(&weak), 1.0);

@@ -108,7 +108,10 @@ impl<T> Fit<Array2<f64>, T, Error> for ForestValidParams {
         }
         let mut forest = Forest::default();
         forest.measure(self, rows.view());
-        forest.replace(self, 0..self.trees, rows.view(), &mut Random::new(self.seed));
+        let mut random = Random::new(self.seed);
+        for tree in 0..self.trees {
+            forest.replace(self, tree, rows.view(), (0..rows.nrows()).collect(), &mut random);
+        }
         Ok(forest)
     }
 }
@@ -169,12 +172,26 @@ impl Forest {
         }
     }
 
+    /// The depth by those trees alone whose number is asked for; `None` when none is.
+    pub(crate) fn depth_by(&self, point: &[f64], asked: impl Fn(usize) -> bool) -> Option<f64> {
+        let point = self.quantised(point);
+        let trees = self.trees.iter().enumerate().filter(|(number, _)| asked(*number));
+        let (sum, many) = trees.fold((0, 0), |(sum, many), (_, tree)| (sum + tree.depth(&point), many + 1));
+        (many > 0).then(|| f64::from(sum) / f64::from(many * ONE_CUT))
+    }
+
     /// How much each coordinate had to do with isolating a point: its cuts on the way count by how far they thinned the company
     /// of the point. Shares of 1.
     pub fn attribute<const N: usize>(&self, point: &[f64; N]) -> [f64; N] {
+        self.attribute_by(point, |_| true)
+    }
+
+    /// The same by those trees alone whose number is asked for.
+    pub(crate) fn attribute_by<const N: usize>(&self, point: &[f64; N], asked: impl Fn(usize) -> bool) -> [f64; N] {
         let point = self.quantised(point);
         let mut shares = [0; N];
-        self.trees.iter().for_each(|tree| tree.attribute(&point, &mut shares));
+        let trees = self.trees.iter().enumerate().filter(|(number, _)| asked(*number));
+        trees.for_each(|(_, tree)| tree.attribute(&point, &mut shares));
         let sum: u64 = shares.iter().sum();
         if sum > 0 { shares.map(|share| share as f64 / sum as f64) } else { [1.0 / N as f64; N] }
     }
@@ -185,29 +202,28 @@ impl Forest {
         self.trees.iter_mut().for_each(|tree| tree.carry(&older, &self.quantiser));
     }
 
-    /// Grows trees, of these numbers, in the scale that there is. A number beyond the last tree is added as the next one.
+    /// Grows a tree, of this number, in the scale that there is, from a sample of the chosen rows. A number beyond the last
+    /// tree is added as the next one.
     pub(crate) fn replace(
         &mut self,
         params: &ForestValidParams,
-        trees: impl IntoIterator<Item = usize>,
+        at: usize,
         rows: ArrayView2<'_, f64>,
+        chosen: Vec<usize>,
         random: &mut Random,
     ) {
-        for at in trees {
-            let sample = self.sampled(rows, params.sample, random);
-            // Half of the trees follow the far values, half give every column its turn.
-            let draw = if at.is_multiple_of(2) { Draw::ByRange } else { Draw::Uniform };
-            let tree = Tree::grow(&sample, draw, random);
-            match self.trees.get_mut(at) {
-                Some(slot) => *slot = tree,
-                None => self.trees.push(tree),
-            }
+        let sample = self.sampled(rows, chosen, params.sample, random);
+        // Half of the trees follow the far values, half give every column its turn.
+        let draw = if at.is_multiple_of(2) { Draw::ByRange } else { Draw::Uniform };
+        let tree = Tree::grow(&sample, draw, random);
+        match self.trees.get_mut(at) {
+            Some(slot) => *slot = tree,
+            None => self.trees.push(tree),
         }
     }
 
     /// Rows drawn without replacement, all when there are fewer, quantised.
-    fn sampled(&self, rows: ArrayView2<'_, f64>, sample: usize, random: &mut Random) -> Rows {
-        let mut chosen: Vec<usize> = (0..rows.nrows()).collect();
+    fn sampled(&self, rows: ArrayView2<'_, f64>, mut chosen: Vec<usize>, sample: usize, random: &mut Random) -> Rows {
         let taken = sample.min(chosen.len());
         let mut values = vec![0; taken * self.quantiser.width()];
         for (at, slot) in values.chunks_mut(self.quantiser.width().max(1)).enumerate() {

@@ -319,7 +319,6 @@ fn reachable(score: &AnomalyScore) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counts::Counts;
     use crate::facts::Fact;
     use crate::{Params, Threshold};
 
@@ -334,7 +333,7 @@ mod tests {
             AnomalyScore { value, depth: 10.0 - value, median_depth: 10.0, gap: 0.0, contributions }
         }
 
-        fn offer(&mut self, _: u64, _: Time, _: FeatureVector, _: &[(Fact, f64)], _: &Counts) {}
+        fn offer(&mut self, _: u64, _: Time, _: FeatureVector, _: &[(Fact, f64)]) {}
 
         fn size(&self) -> (usize, usize) {
             (100, 1)

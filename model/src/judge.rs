@@ -187,6 +187,7 @@ impl Model {
         evidence.retain(|(fact, _)| Some(fact.family().coordinate) != self.without);
         let ready = standing == Standing::Ready;
         let evidence = Evidence {
+            vector,
             score: if ready { score } else { Default::default() },
             facts: evidence,
             calls: if ready { &sequence.novel } else { &[] },
@@ -217,6 +218,7 @@ impl Model {
         {
             self.episodes.keep_window(anchor, &exe, &window.trace);
         }
+        self.tend_forest(event.at);
         let mut facts = reported(surprises);
         facts.sort_by(|a, b| b.bits.total_cmp(&a.bits).then_with(|| a.fact.cmp(&b.fact)));
         Some(Verdict { vector, score, facts, explanation, episode, trigrams, complete })
@@ -246,7 +248,7 @@ impl Model {
             _ => 3,
         };
         let cell = cell(&event.process.workload, exe, kind);
-        self.detector.offer(cell, event.at, row.settled, &row.novel, &self.host);
+        self.detector.offer(cell, event.at, row.settled, &row.novel);
     }
 
     fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact]) {

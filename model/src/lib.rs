@@ -24,6 +24,9 @@ pub mod explain;
 pub mod facts;
 pub mod features;
 pub mod forest;
+mod grown;
+mod growth;
+mod halves;
 pub mod health;
 pub mod journal;
 mod judge;
@@ -180,12 +183,23 @@ impl Model {
         let level = self.threshold().level;
         let closed = self.episodes.close(at, level);
         for episode in &closed {
-            self.calibration.add(at, episode.view.score, self.params.get().budget_per_day);
+            self.calibration.add(episode.past.clone(), episode.view.score, self.params.get().budget_per_day);
             self.learn_late(episode);
         }
         self.recent.retain(|_, recent| recent.is_fresh(at));
+        self.tend_forest(at);
         self.keep_vigil(at);
         closed.into_iter().map(|episode| episode.view).collect()
+    }
+
+    /// Publishes a forest whose time has come, with what it says about closed episodes, and begins to grow the next.
+    fn tend_forest(&mut self, at: Time) {
+        if let AnyDetector::Forest(forest) = &mut self.detector {
+            if let Some(scores) = forest.publish(at) {
+                self.calibration.rescore(&scores);
+            }
+            forest.begin_what_is_due(at, &self.host, || self.calibration.past());
+        }
     }
 
     fn learn_late(&mut self, episode: &Closed) {

@@ -1,21 +1,21 @@
-//! The online detector: one pooled forest a host, with the gap term, behind the [`Detector`] trait.
+//! The online detector: one pooled forest a host, behind the [`Detector`] trait.
 //!
-//! `A(x) = median(h) − h(x) + Σ_j max(0, x_j − p99.9_j)`: isolation depth below the median, plus how far the point lies beyond
-//! the benign range. The second term is the limit of a cut drawn in the box that includes the query (the insertion rule of
-//! robust random cut forests, Guha and others, 2016): without it every point outside the range scores alike. Both parts are
-//! in bits and add up coordinate by coordinate, so the score explains itself.
+//! Rows come in by [`Detector::offer`]; trees that are due grow beside ([`crate::growth`]); what scores is published as a whole
+//! ([`crate::grown`]).
 
-use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::event::Time;
 use crate::facts::Fact;
 use crate::features::{COORDINATES, FeatureVector};
-use crate::forest::{Forest, ForestValidParams};
+use crate::forest::ForestValidParams;
+use crate::grown::Grown;
+use crate::growth::{Growing, Growth};
 use crate::params::{DetectorKind, Params};
 use crate::random::Random;
 use crate::reservoir::Reservoir;
+use crate::threshold::Past;
 
 /// Rows before the forest is grown for the first time.
 pub const FIRST_ROWS: u64 = 64;
@@ -25,8 +25,6 @@ const ROWS_PER_TREE: u64 = 256;
 const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
 /// Least spread of a coordinate: most rows have no bits in most of them, and a fraction of a bit is no surprise.
 const LEAST_BITS: f64 = 1.0;
-/// Share of benign rows that lie within the range beyond which the gap begins.
-const RANGE: f64 = 0.999;
 
 /// What a vector is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,7 +47,7 @@ pub trait Detector {
     fn score(&self, vector: &FeatureVector) -> AnomalyScore;
 
     /// Offers a vector for learning; see [`Reservoir::offer`].
-    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts);
+    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)]);
 
     /// Rows held and trees grown.
     fn size(&self) -> (usize, usize);
@@ -59,12 +57,10 @@ pub trait Detector {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PooledForest {
     params: ForestValidParams,
-    forest: Forest,
+    grown: Grown,
+    growing: Option<Growing>,
     reservoir: Reservoir,
     random: Random,
-    median_depth: f64,
-    medians: [f64; COORDINATES],
-    limits: [f64; COORDINATES],
     next_tree: usize,
     grown_at_rows: u64,
     grown_at: Time,
@@ -75,12 +71,10 @@ impl PooledForest {
     pub fn new(params: &Params) -> Self {
         Self {
             params: forest_params(params),
-            forest: Forest::default(),
+            grown: Grown::default(),
+            growing: None,
             reservoir: Reservoir::new(params.seed ^ 0x7265_7365_7276),
             random: Random::new(params.seed),
-            median_depth: 0.0,
-            medians: [0.0; COORDINATES],
-            limits: [0.0; COORDINATES],
             next_tree: 0,
             grown_at_rows: 0,
             grown_at: Time::default(),
@@ -89,48 +83,45 @@ impl PooledForest {
 
     /// Beyond this many bits of a coordinate the gap begins.
     pub fn limits(&self) -> [f64; COORDINATES] {
-        self.limits
+        self.grown.limits()
     }
 
     /// What is wrong with a forest that was read from a snapshot, given the parameters that stand beside it.
     fn fault(&self, params: &Params) -> Option<&'static str> {
-        let numbers = || self.medians.iter().chain(&self.limits).chain([&self.median_depth]);
-        let own = self.params != forest_params(params)
-            || self.next_tree >= params.trees
-            || !numbers().all(|number| number.is_finite());
-        let trees = self.forest.len();
-        let forest = (trees != 0 && trees != params.trees) || !self.forest.is_sound(COORDINATES);
-        (own || forest).then_some("the forest").or_else(|| self.reservoir.fault())
+        let own = self.params != forest_params(params) || self.next_tree >= params.trees;
+        let growing = self.growing.as_ref().is_some_and(|growing| !growing.is_sound(&self.params));
+        (own || growing || !self.grown.is_sound(params.trees))
+            .then_some("the forest")
+            .or_else(|| self.reservoir.fault())
     }
 
-    /// Low values are never anomalous: they are lifted to the median.
-    fn floored(&self, vector: &FeatureVector) -> [f64; COORDINATES] {
-        let mut point = vector.bits;
-        for (slot, median) in point.iter_mut().zip(self.medians) {
-            *slot = slot.max(median);
-        }
-        point
-    }
-
-    fn grow_what_is_due(&mut self, at: Time, host: &Counts) {
-        let Some(many) = self.trees_due(at) else { return };
-        let points = self.reservoir.points(host);
-        self.measure_range(&points);
-        let floored: Vec<f64> = points.iter().flat_map(|point| self.floored(point)).collect();
-        let Ok(rows) = ArrayView2::from_shape((points.len(), COORDINATES), &floored) else { return };
-        // The scale is measured anew once in a turnover, and while the model is young.
-        if many > 1 || self.next_tree == 0 {
-            self.forest.measure(&self.params, rows);
-        }
-        let trees = self.params.trees();
-        let due = (self.next_tree..self.next_tree + many).map(|tree| tree % trees);
-        self.forest.replace(&self.params, due, rows, &mut self.random);
-        self.next_tree = (self.next_tree + many) % trees;
-        let mut depths = Vec::with_capacity(points.len());
-        self.forest.depths(rows, |_, depth| depths.push(depth));
-        self.median_depth = quantile(&mut depths, 0.5);
+    /// Begins to grow the trees that are due, unless some are growing. `past`: closed episodes by number, which the new forest
+    /// shall score.
+    pub fn begin_what_is_due(&mut self, at: Time, host: &Counts, past: impl FnOnce() -> Vec<(u64, Past)>) {
+        let due = if self.growing.is_none() { self.trees_due(at) } else { None };
+        let Some(many) = due else { return };
+        let growth = Growth {
+            params: self.params.clone(),
+            grown: self.grown.clone(),
+            first: self.next_tree,
+            many,
+            // The scale is measured anew once in a turnover, and while the model is young.
+            measure: many > 1 || self.next_tree == 0,
+            points: self.reservoir.points(host),
+            random: Random::new(self.random.draw()),
+            past: past(),
+        };
+        self.growing = Some(Growing::begin(at, growth));
+        self.next_tree = (self.next_tree + many) % self.params.trees();
         self.grown_at_rows = self.reservoir.admitted();
         self.grown_at = at;
+    }
+
+    /// Takes a forest over whose time has come; what it says about the closed episodes, by number.
+    pub fn publish(&mut self, at: Time) -> Option<Vec<(u64, f64)>> {
+        let crop = self.growing.take_if(|growing| growing.is_due(at))?.harvest();
+        self.grown = crop.grown;
+        Some(crop.scores)
     }
 
     /// How many trees are due: all the first time; half of them at every doubling while the model is young, so that the first
@@ -143,18 +134,10 @@ impl PooledForest {
             && at.unix_ns >= self.grown_at.unix_ns.saturating_add(TURNOVER_NS / trees as u64);
         match () {
             () if rows < FIRST_ROWS => None,
-            () if self.forest.is_empty() => Some(trees),
+            () if self.grown.trees() == 0 => Some(trees),
             () if young && doubled => Some(trees.div_ceil(2)),
             () if due => Some(1),
             () => None,
-        }
-    }
-
-    fn measure_range(&mut self, points: &[FeatureVector]) {
-        for coordinate in 0..COORDINATES {
-            let mut values: Vec<f64> = points.iter().map(|point| point.bits[coordinate]).collect();
-            self.medians[coordinate] = quantile(&mut values, 0.5);
-            self.limits[coordinate] = quantile(&mut values, RANGE);
         }
     }
 }
@@ -165,38 +148,15 @@ fn forest_params(params: &Params) -> ForestValidParams {
 
 impl Detector for PooledForest {
     fn score(&self, vector: &FeatureVector) -> AnomalyScore {
-        if self.forest.is_empty() {
-            return AnomalyScore::default();
-        }
-        let point = self.floored(vector);
-        let depth = self.forest.depth(&point);
-        let mut contributions = [0.0; COORDINATES];
-        let mut gap = 0.0;
-        for ((slot, bits), limit) in contributions.iter_mut().zip(point).zip(self.limits) {
-            *slot = (bits - limit).max(0.0);
-            gap += *slot;
-        }
-        let isolation = self.median_depth - depth;
-        let value = isolation + gap;
-        let shares = self.forest.attribute(&point);
-        for (slot, share) in contributions.iter_mut().zip(shares) {
-            *slot += share * isolation.max(0.0);
-        }
-        let sum: f64 = contributions.iter().sum();
-        if sum > 0.0 {
-            contributions = contributions.map(|part| part * value.max(0.0) / sum);
-        }
-        AnomalyScore { value, depth, median_depth: self.median_depth, gap, contributions }
+        self.grown.score(vector)
     }
 
-    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts) {
-        if self.reservoir.offer(cell, at, settled, novel) {
-            self.grow_what_is_due(at, host);
-        }
+    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)]) {
+        self.reservoir.offer(cell, at, settled, novel);
     }
 
     fn size(&self) -> (usize, usize) {
-        (self.reservoir.len(), self.forest.len())
+        (self.reservoir.len(), self.grown.trees())
     }
 }
 
@@ -236,9 +196,9 @@ impl Detector for AnyDetector {
         }
     }
 
-    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts) {
+    fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)]) {
         if let Self::Forest(forest) = self {
-            forest.offer(cell, at, settled, novel, host);
+            forest.offer(cell, at, settled, novel);
         }
     }
 
@@ -248,13 +208,6 @@ impl Detector for AnyDetector {
             Self::Constant => (0, 0),
         }
     }
-}
-
-/// The value below which a share of the values lies; 0 without values. Changes their order.
-fn quantile(values: &mut [f64], share: f64) -> f64 {
-    let Some(last) = values.len().checked_sub(1) else { return 0.0 };
-    let at = ((share * values.len() as f64) as usize).min(last);
-    *values.select_nth_unstable_by(at, f64::total_cmp).1
 }
 
 #[cfg(test)]
@@ -280,7 +233,9 @@ mod tests {
         let (mut random, host) = (Random::new(seed + 1), Counts::default());
         for n in 0..2_000 {
             let time = Time { unix_ns: n * MINUTE, boot_ns: 0 };
-            forest.offer(n % 7, time, row(&mut random), &[], &host);
+            forest.offer(n % 7, time, row(&mut random), &[]);
+            forest.publish(time);
+            forest.begin_what_is_due(time, &host, Vec::new);
         }
         forest
     }

@@ -37,6 +37,15 @@ struct Row {
     novel: Vec<(Fact, f64)>,
 }
 
+/// A row as it is now, and the hour since 1970 that brought it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Hour.
+    pub hour: u64,
+    /// Bits.
+    pub vector: FeatureVector,
+}
+
 /// The rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reservoir {
@@ -106,21 +115,21 @@ impl Reservoir {
     }
 
     /// The rows as points, each fact's surprise as it is now for the hour that made the row.
-    pub fn points(&self, host: &Counts) -> Vec<FeatureVector> {
+    pub fn points(&self, host: &Counts) -> Vec<Point> {
         self.slots.iter().flatten().map(|row| row.point(host)).collect()
     }
 }
 
 impl Row {
-    fn point(&self, host: &Counts) -> FeatureVector {
-        let mut point = self.settled;
+    fn point(&self, host: &Counts) -> Point {
+        let mut vector = self.settled;
         for (fact, bits) in &self.novel {
             if host.get(fact).is_none_or(|count| count.is_owned_by(self.hour)) {
-                point.raise(fact.family().coordinate, *bits);
+                vector.raise(fact.family().coordinate, *bits);
             }
         }
-        point.bits[Coordinate::File as usize] = 0.0;
-        point
+        vector.bits[Coordinate::File as usize] = 0.0;
+        Point { hour: self.hour, vector }
     }
 }
 
@@ -161,7 +170,7 @@ mod tests {
         let (mut reservoir, mut host) = (Reservoir::new(1), Counts::default());
         host.learn(&fact, at(0), 1);
         reservoir.offer(1, at(0), FeatureVector::default(), &[(fact.clone(), 12.0)]);
-        let net = |host: &Counts| reservoir.points(host)[0].get(Coordinate::Net);
+        let net = |host: &Counts| reservoir.points(host)[0].vector.get(Coordinate::Net);
         assert_eq!(net(&host), 12.0);
         host.learn(&fact, at(60), 2);
         assert_eq!(net(&host), 0.0);
@@ -181,7 +190,7 @@ mod tests {
             for row in reservoir.slots.iter().flatten() {
                 let [(own, _)] = &row.novel[..] else { panic!("one fact a row") };
                 let elsewhere = taught.iter().any(|(port, hour)| fact(*port) == *own && *hour != row.hour);
-                prop_assert_eq!(row.point(&host).get(Coordinate::Net) == 9.0, !elsewhere);
+                prop_assert_eq!(row.point(&host).vector.get(Coordinate::Net) == 9.0, !elsewhere);
             }
         }
     }

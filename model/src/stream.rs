@@ -110,8 +110,9 @@ impl OnlineForest {
             self.forest.measure(&self.params, rows);
         }
         let trees = self.params.trees();
-        let due = (self.next_tree..self.next_tree + many).map(|at| at % trees);
-        self.forest.replace(&self.params, due, rows, &mut self.random);
+        for tree in self.next_tree..self.next_tree + many {
+            self.forest.replace(&self.params, tree % trees, rows, (0..rows.nrows()).collect(), &mut self.random);
+        }
         self.next_tree = (self.next_tree + many) % trees;
     }
 }

@@ -4,14 +4,19 @@
 //! exceedances the true rate over the nominal one is Gamma(k)/k distributed, so k and that interval are always shown; below
 //! five exceedances the level says nothing and the start value is used.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::episode::strongest;
 use crate::event::Time;
+use crate::features::{COORDINATES, FeatureVector};
+use crate::grown::{Grown, Ranges};
 
 /// Exceedances before the host's own level is used.
 const ENOUGH: u32 = 5;
 /// Scores that are kept: the largest of the days that count.
-const MAX_SCORES: usize = 512;
+pub(crate) const MAX_SCORES: usize = 512;
 /// Days that count, at most.
 const DAYS: f64 = 30.0;
 const DAY: f64 = 86_400e9;
@@ -33,12 +38,57 @@ pub struct Threshold {
     pub days: f64,
 }
 
+/// What the score of a closed episode was made of, so that a newer forest can be asked what it is worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    /// When it closed.
+    closed: Time,
+    /// The part of facts and calls: it stays what it was.
+    fixed: f64,
+    /// The vectors that raised a coordinate furthest, with the hour since 1970 of each.
+    vectors: Vec<(u64, FeatureVector)>,
+}
+
+impl Past {
+    /// One that closed at a time, with the bits of its facts and calls and the vectors behind the rest, with their hours.
+    pub fn new(closed: Time, fixed: f64, vectors: Vec<(u64, FeatureVector)>) -> Self {
+        Self { closed, fixed, vectors }
+    }
+
+    /// What it is worth to a forest that is not told what its own hours taught.
+    pub(crate) fn score_by(&self, grown: &Grown, ranges: &Ranges) -> f64 {
+        let mut most = [0.0_f64; COORDINATES];
+        for (hour, vector) in &self.vectors {
+            let score = grown.score_without(*hour, vector, ranges);
+            most.iter_mut().zip(score.contributions).for_each(|(most, part)| *most = most.max(part));
+        }
+        self.fixed + strongest(most.iter())
+    }
+
+    /// Whether one that was read from a snapshot can have been.
+    pub(crate) fn is_sound(&self) -> bool {
+        let vectors = self.vectors.iter().all(|(_, vector)| vector.is_finite());
+        self.fixed.is_finite() && self.vectors.len() <= COORDINATES && vectors
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Scored {
+    number: u64,
+    score: f64,
+    past: Past,
+}
+
 /// Scores of closed episodes.
+///
+/// A threshold stands on what was scored weeks ago, by a forest that no longer exists. So the vectors are kept, not only the
+/// scores, and whenever a forest is published all of them are scored anew: level and scores are of one forest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     since: Option<Time>,
-    /// When it closed (unix) and its score, the largest first: the level is read for every event.
-    scores: Vec<(u64, f64)>,
+    /// The largest score first: the level is read for every event.
+    scored: Vec<Scored>,
+    next: u64,
 }
 
 /// Days that count for a budget: no more than the scores that are kept can rank.
@@ -52,14 +102,29 @@ impl Calibration {
         self.since.get_or_insert(at);
     }
 
-    /// Adds a closed episode. Everything counts that no human has called an incident: leaving out what alarmed would lower
-    /// the level at every turn.
-    pub fn add(&mut self, at: Time, score: f64, budget_per_day: f64) {
-        let oldest = at.unix_ns.saturating_sub((horizon(budget_per_day) * DAY) as u64);
-        self.scores.retain(|(time, _)| *time >= oldest);
-        let place = self.scores.partition_point(|(_, other)| *other >= score);
-        self.scores.insert(place, (at.unix_ns, score));
-        self.scores.truncate(MAX_SCORES);
+    /// Adds a closed episode with its score. Everything counts that no human has called an incident: leaving out what alarmed
+    /// would lower the level at every turn.
+    pub fn add(&mut self, past: Past, score: f64, budget_per_day: f64) {
+        let oldest = past.closed.unix_ns.saturating_sub((horizon(budget_per_day) * DAY) as u64);
+        self.scored.retain(|other| other.past.closed.unix_ns >= oldest);
+        let place = self.scored.partition_point(|other| other.score >= score);
+        self.scored.insert(place, Scored { number: self.next, score, past });
+        self.scored.truncate(MAX_SCORES);
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// What is to be scored anew, by number.
+    pub(crate) fn past(&self) -> Vec<(u64, Past)> {
+        self.scored.iter().map(|scored| (scored.number, scored.past.clone())).collect()
+    }
+
+    /// Takes the scores of a new forest. Episodes that closed since they were asked for keep theirs until the next one.
+    pub(crate) fn rescore(&mut self, scores: &[(u64, f64)]) {
+        let scores: BTreeMap<u64, f64> = scores.iter().copied().collect();
+        for scored in &mut self.scored {
+            scored.score = scores.get(&scored.number).copied().unwrap_or(scored.score);
+        }
+        self.scored.sort_by(|a, b| b.score.total_cmp(&a.score));
     }
 
     /// The level for a budget.
@@ -68,9 +133,9 @@ impl Calibration {
         let days = (now.unix_ns.saturating_sub(begun) as f64 / DAY).min(horizon(budget_per_day));
         let rank = (budget_per_day * days) as u32;
         let interval = gamma_interval(rank.max(1));
-        let ranked = self.scores.get((rank as usize).saturating_sub(1)).filter(|_| rank >= ENOUGH);
+        let ranked = self.scored.get((rank as usize).saturating_sub(1)).filter(|_| rank >= ENOUGH);
         match ranked {
-            Some((_, score)) => {
+            Some(Scored { score, .. }) => {
                 Threshold { level: score.max(LEAST), calibrated: true, exceedances: rank, interval, days }
             }
             None => Threshold { level: start, calibrated: false, exceedances: rank, interval, days },
@@ -79,9 +144,9 @@ impl Calibration {
 
     /// What is wrong with scores that were read from a snapshot.
     pub(crate) fn fault(&self) -> Option<&'static str> {
-        let sorted = self.scores.is_sorted_by(|a, b| a.1 >= b.1);
-        let finite = self.scores.iter().all(|(_, score)| score.is_finite());
-        (self.scores.len() > MAX_SCORES || !sorted || !finite).then_some("scores of closed episodes")
+        let sorted = self.scored.is_sorted_by(|a, b| a.score >= b.score);
+        let finite = self.scored.iter().all(|scored| scored.score.is_finite() && scored.past.is_sound());
+        (self.scored.len() > MAX_SCORES || !sorted || !finite).then_some("scores of closed episodes")
     }
 }
 
@@ -110,7 +175,9 @@ mod tests {
     fn the_level_is_a_return_level_once_there_are_five_exceedances() {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
-        (0..100).for_each(|n| calibration.add(day(f64::from(n) * 0.07), f64::from(n) / 2.0, 1.0));
+        (0..100).for_each(|n| {
+            calibration.add(Past::new(day(f64::from(n) * 0.07), 0.0, Vec::new()), f64::from(n) / 2.0, 1.0)
+        });
         let early = calibration.threshold(day(4.0), 1.0, 30.0);
         assert!(!early.calibrated && early.level == 30.0);
         let later = calibration.threshold(day(7.0), 1.0, 30.0);
@@ -128,7 +195,7 @@ mod tests {
     fn a_quiet_host_does_not_page_about_nothing() {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
-        (0..50).for_each(|n| calibration.add(day(f64::from(n) * 0.2), 1.0, 1.0));
+        (0..50).for_each(|n| calibration.add(Past::new(day(f64::from(n) * 0.2), 0.0, Vec::new()), 1.0, 1.0));
         assert_eq!(calibration.threshold(day(10.0), 1.0, 30.0).level, LEAST);
     }
 
@@ -136,7 +203,9 @@ mod tests {
     fn a_large_budget_stays_calibrated() {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
-        (0..6_000).for_each(|n| calibration.add(day(f64::from(n) / 200.0), f64::from(n % 100), 100.0));
+        (0..6_000).for_each(|n| {
+            calibration.add(Past::new(day(f64::from(n) / 200.0), 0.0, Vec::new()), f64::from(n % 100), 100.0)
+        });
         let threshold = calibration.threshold(day(30.0), 100.0, 30.0);
         assert!(threshold.calibrated && threshold.exceedances <= 512, "{threshold:?}");
         // Half of the 200 episodes a day may exceed it.
@@ -148,7 +217,7 @@ mod tests {
         fn a_calibrated_level_was_reached_by_as_many_as_it_says(scores in proptest::collection::vec(0.0f64..100.0, 10..400)) {
             let mut calibration = Calibration::default();
             calibration.begin(day(0.0));
-            scores.iter().enumerate().for_each(|(n, score)| calibration.add(day(n as f64 * 0.02), *score, 1.0));
+            scores.iter().enumerate().for_each(|(n, score)| calibration.add(Past::new(day(n as f64 * 0.02), 0.0, Vec::new()), *score, 1.0));
             let threshold = calibration.threshold(day(8.0), 1.0, 30.0);
             prop_assert!(threshold.calibrated);
             let reached = scores.iter().filter(|score| **score >= threshold.level).count();

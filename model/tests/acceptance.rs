@@ -9,7 +9,7 @@ use collector_common::process::EXEC_MEMORY;
 use model::event::Process;
 use model::online::{Detector, PooledForest};
 use model::random::Random;
-use model::threshold::Calibration;
+use model::threshold::{Calibration, Past};
 use model::{Body, Coordinate, Event, FeatureVector, Model, Params, Standing, Time};
 use support::{HTTPD, SHOP, World, exec, flow, in_process_attack, judge, learnt, process, window_of, worker};
 
@@ -107,7 +107,9 @@ fn grown(seed: u64, with_deploys: bool) -> PooledForest {
     let (mut random, host) = (Random::new(seed + 1), model::counts::Counts::default());
     for n in 0..4_000 {
         let at = Time { unix_ns: n * 60_000_000_000, boot_ns: 0 };
-        forest.offer(n % 7, at, row(&mut random, with_deploys), &[], &host);
+        forest.offer(n % 7, at, row(&mut random, with_deploys), &[]);
+        forest.publish(at);
+        forest.begin_what_is_due(at, &host, Vec::new);
     }
     forest
 }
@@ -166,7 +168,7 @@ fn item_05_thirty_days_of_thresholds_do_not_ratchet() {
                 early += if (10.0..20.0).contains(&day) { pages } else { 0 };
                 late += if day >= 20.0 { pages } else { 0 };
                 // Everything counts, what paged as well.
-                calibration.add(at(day), score, 1.0);
+                calibration.add(Past::new(at(day), score, Vec::new()), score, 1.0);
             }
         }
         let a_day = |pages: u32| f64::from(pages) / 10.0 / SEEDS as f64;
