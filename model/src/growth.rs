@@ -17,8 +17,8 @@ use crate::random::Random;
 use crate::reservoir::{MAX_ROWS, Point};
 use crate::threshold::{MAX_SCORES, Past};
 
-/// From its beginning to its publication, in time of the events: a hundred times as long as it takes.
-const PUBLISHED_AFTER_NS: u64 = 200_000_000;
+/// From its beginning to its publication, on the boot clock of the events: a hundred times as long as it takes.
+const PUBLISHED_AFTER_NS: u64 = 1_000_000_000;
 
 /// Everything that a growth needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,9 +75,9 @@ impl Growing {
         Self { growth, begun: at, worker }
     }
 
-    /// Whether it is to be taken over. A clock that was set back does not put it off.
+    /// Whether it is to be taken over. A clock that began anew, with the machine, does not put it off.
     pub fn is_due(&self, at: Time) -> bool {
-        at.unix_ns.abs_diff(self.begun.unix_ns) >= PUBLISHED_AFTER_NS
+        at.boot_ns.abs_diff(self.begun.boot_ns) >= PUBLISHED_AFTER_NS
     }
 
     /// What came of it.
@@ -110,5 +110,81 @@ impl Clone for Growing {
 impl PartialEq for Growing {
     fn eq(&self, other: &Self) -> bool {
         self.growth == other.growth && self.begun == other.begun
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use linfa::ParamGuard;
+
+    use super::*;
+    use crate::features::{Coordinate, FeatureVector};
+    use crate::forest::ForestParams;
+
+    fn growth(seed: u64) -> Growth {
+        let mut random = Random::new(seed);
+        let points = (0..400).map(|n| {
+            let mut vector = FeatureVector::default();
+            vector.bits.iter_mut().for_each(|bits| *bits = -0.7 * (1.0 - random.unit()).ln());
+            Point { hour: n % 20, vector }
+        });
+        let points: Vec<Point> = points.collect();
+        let mut strange = FeatureVector::default();
+        strange.raise(Coordinate::Net, 20.0);
+        Growth {
+            params: ForestParams::new(16, 64, seed).check().expect("good parameters"),
+            grown: Grown::default(),
+            first: 0,
+            many: 16,
+            measure: true,
+            points,
+            random,
+            past: vec![
+                (7, Past::new(Time::default(), 3.0, vec![(5, strange)])),
+                (9, Past::new(Time::default(), 4.0, Vec::new())),
+            ],
+        }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time { unix_ns: 0, boot_ns: seconds * 1_000_000_000 }
+    }
+
+    #[test]
+    fn a_thread_a_copy_and_a_restored_growth_say_the_same_bit_for_bit() {
+        for seed in 1..=5 {
+            let begun = Growing::begin(at(1), growth(seed));
+            let copy = begun.clone();
+            let bytes = postcard::to_stdvec(&begun).expect("bytes");
+            let restored: Growing = postcard::from_bytes(&bytes).expect("a growth");
+            assert_eq!(begun, restored);
+            let crops = [begun.harvest(), copy.harvest(), restored.harvest()];
+            for crop in &crops[1..] {
+                assert_eq!((&crop.grown, &crop.scores), (&crops[0].grown, &crops[0].scores));
+            }
+            assert!(crops[0].scores[0].1 > 15.0, "a strange vector is worth something: {:?}", crops[0].scores);
+            assert_eq!(crops[0].scores[1], (9, 4.0), "facts stay what they were");
+        }
+    }
+
+    #[test]
+    fn it_is_published_by_the_clock_of_the_events_also_when_that_began_anew() {
+        let growing = Growing::begin(at(100), growth(1));
+        assert!(!growing.is_due(at(100)) && growing.is_due(at(101)) && growing.is_due(at(3)));
+    }
+
+    #[test]
+    fn what_cannot_have_been_begun_is_refused() {
+        let params = growth(1).params;
+        let sound = |growth: Growth| Growing::begin(at(0), growth).is_sound(&params);
+        assert!(sound(growth(1)));
+        assert!(!sound(Growth { first: 16, ..growth(1) }) && !sound(Growth { many: 17, ..growth(1) }));
+        assert!(!sound(Growth { many: 8, ..growth(1) }), "the first trees are grown together");
+        let mut broken = growth(1);
+        broken.points[3].vector.bits[2] = f64::NAN;
+        assert!(!sound(broken));
+        let mut broken = growth(1);
+        broken.past[0].1 = Past::new(Time::default(), f64::INFINITY, Vec::new());
+        assert!(!sound(broken));
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         let mut forest = PooledForest::new(&Params { seed, ..Params::default() });
         let (mut random, host) = (Random::new(seed + 1), Counts::default());
         for n in 0..2_000 {
-            let time = Time { unix_ns: n * MINUTE, boot_ns: 0 };
+            let time = Time { unix_ns: n * MINUTE, boot_ns: n * MINUTE };
             forest.offer(n % 7, time, row(&mut random), &[]);
             forest.publish(time);
             forest.begin_what_is_due(time, &host, Vec::new);

@@ -106,7 +106,7 @@ fn grown(seed: u64, with_deploys: bool) -> PooledForest {
     let mut forest = PooledForest::new(&Params { seed, ..Params::default() });
     let (mut random, host) = (Random::new(seed + 1), model::counts::Counts::default());
     for n in 0..4_000 {
-        let at = Time { unix_ns: n * 60_000_000_000, boot_ns: 0 };
+        let at = Time { unix_ns: n * 60_000_000_000, boot_ns: n * 60_000_000_000 };
         forest.offer(n % 7, at, row(&mut random, with_deploys), &[]);
         forest.publish(at);
         forest.begin_what_is_due(at, &host, Vec::new);
