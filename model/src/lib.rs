@@ -137,6 +137,8 @@ pub struct Model {
     detector: AnyDetector,
     episodes: Episodes,
     calibration: Calibration,
+    /// Read for every event, and renewed when time passes.
+    threshold: Threshold,
     recent: BTreeMap<u64, Recent>,
     unmodelled: u64,
     vigil: Vigil,
@@ -154,8 +156,10 @@ impl Model {
     /// When a parameter is out of range.
     pub fn new(params: Params) -> Result<Self, ParamsError> {
         let params = params.check()?;
+        let (budget, start) = (params.get().budget_per_day, params.get().start_threshold);
         Ok(Self {
             detector: AnyDetector::new(params.get()),
+            threshold: Calibration::default().threshold(Time::default(), budget, start),
             params,
             workloads: BTreeMap::new(),
             host: Counts::default(),
@@ -180,25 +184,26 @@ impl Model {
     /// that stayed below the threshold and of which nothing was lost or denied.
     pub fn tick(&mut self, at: Time) -> Vec<EpisodeView> {
         self.now = at;
-        let level = self.threshold().level;
-        let closed = self.episodes.close(at, level);
+        let closed = self.episodes.close(at, self.threshold.level);
         for episode in &closed {
             self.calibration.add(episode.past.clone(), episode.view.score, self.params.get().budget_per_day);
             self.learn_late(episode);
         }
         self.recent.retain(|_, recent| recent.is_fresh(at));
         self.tend_forest(at);
+        self.renew_threshold();
         self.keep_vigil(at);
         closed.into_iter().map(|episode| episode.view).collect()
     }
 
     /// Publishes a forest whose time has come, with what it says about closed episodes, and begins to grow the next.
     fn tend_forest(&mut self, at: Time) {
-        if let AnyDetector::Forest(forest) = &mut self.detector {
-            if let Some(scores) = forest.publish(at) {
-                self.calibration.rescore(&scores);
-            }
-            forest.begin_what_is_due(at, &self.host, || self.calibration.past());
+        let AnyDetector::Forest(forest) = &mut self.detector else { return };
+        let published = forest.publish(at);
+        forest.begin_what_is_due(at, &self.host, || self.calibration.past());
+        if let Some(scores) = published {
+            self.calibration.rescore(&scores);
+            self.renew_threshold();
         }
     }
 
@@ -233,8 +238,12 @@ impl Model {
 
     /// The level in force.
     pub fn threshold(&self) -> Threshold {
-        let params = self.params.get();
-        self.calibration.threshold(self.now, params.budget_per_day, params.start_threshold)
+        self.threshold
+    }
+
+    fn renew_threshold(&mut self) {
+        let Params { budget_per_day, start_threshold, .. } = *self.params.get();
+        self.threshold = self.calibration.threshold(self.now, budget_per_day, start_threshold);
     }
 
     /// The model as bytes: versioned and checksummed.
@@ -270,6 +279,7 @@ impl Model {
             self.detector.fault(self.params.get()),
             self.episodes.fault(),
             self.calibration.fault(),
+            (!self.threshold.is_sound()).then_some("the threshold"),
             (!self.pool.is_sound()).then_some("sequences of the host"),
             (!self.measures.is_sound()).then_some("distributions of the host"),
             (!judge::are_sound(&self.recent)).then_some("recent subtrees"),

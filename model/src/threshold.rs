@@ -1,8 +1,9 @@
 //! The threshold: a return level of this host's own benign episodes, or the shipped start value until there are enough.
 //!
 //! With a budget of N episodes a day and D days of data, `T_N` is the ⌊N·D⌋-th largest episode score. With k independent
-//! exceedances the true rate over the nominal one is Gamma(k)/k distributed, so k and that interval are always shown; below
-//! five exceedances the level says nothing and the start value is used.
+//! exceedances the true rate over the nominal one is Gamma(k)/k distributed. Exceedances are not independent: a restart makes
+//! three at once. So k is counted in disturbances ([`independent`]); it and the interval are always shown, and below five the
+//! level says nothing and the start value is used.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,8 @@ use crate::event::Time;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::grown::{Grown, Ranges};
 
-/// Exceedances before the host's own level is used.
-const ENOUGH: u32 = 5;
+/// Independent exceedances before the host's own level is used.
+const ENOUGH: f64 = 5.0;
 /// Scores that are kept: the largest of the days that count.
 pub(crate) const MAX_SCORES: usize = 512;
 /// Days that count, at most.
@@ -32,10 +33,19 @@ pub struct Threshold {
     pub calibrated: bool,
     /// Exceedances behind it.
     pub exceedances: u32,
+    /// Independent ones among them.
+    pub independent: f64,
     /// 90 % interval of true rate / nominal rate.
     pub interval: (f64, f64),
     /// Days of data.
     pub days: f64,
+}
+
+impl Threshold {
+    /// Whether one that was read from a snapshot can have been in force.
+    pub(crate) fn is_sound(&self) -> bool {
+        [self.level, self.independent, self.interval.0, self.interval.1, self.days].iter().all(|it| it.is_finite())
+    }
 }
 
 /// What the score of a closed episode was made of, so that a newer forest can be asked what it is worth.
@@ -132,13 +142,17 @@ impl Calibration {
         let begun = self.since.map_or(now.unix_ns, |since| since.unix_ns);
         let days = (now.unix_ns.saturating_sub(begun) as f64 / DAY).min(horizon(budget_per_day));
         let rank = (budget_per_day * days) as u32;
-        let interval = gamma_interval(rank.max(1));
-        let ranked = self.scored.get((rank as usize).saturating_sub(1)).filter(|_| rank >= ENOUGH);
-        match ranked {
-            Some(Scored { score, .. }) => {
-                Threshold { level: score.max(LEAST), calibrated: true, exceedances: rank, interval, days }
-            }
-            None => Threshold { level: start, calibrated: false, exceedances: rank, interval, days },
+        let exceed = self.scored.get(..rank as usize).unwrap_or(&self.scored);
+        let mut times: Vec<u64> = exceed.iter().map(|scored| scored.past.closed.unix_ns).collect();
+        let independent = independent(&mut times);
+        let own = exceed.last().filter(|_| exceed.len() == rank as usize && independent >= ENOUGH);
+        Threshold {
+            level: own.map_or(start, |scored| scored.score.max(LEAST)),
+            calibrated: own.is_some(),
+            exceedances: exceed.len() as u32,
+            independent,
+            interval: gamma_interval(independent.max(1.0)),
+            days,
         }
     }
 
@@ -150,10 +164,26 @@ impl Calibration {
     }
 }
 
+/// Independent ones among exceedances at these times, which are sorted: those of one disturbance come together.
+///
+/// The share of them is the extremal index by the times between exceedances (Ferro and Segers, 2003, equation 3): 1 when they
+/// come at random, the less the more they crowd. No less than one of them is independent, if there is any.
+pub fn independent(times: &mut [u64]) -> f64 {
+    times.sort_unstable();
+    let gaps = || times.windows(2).map(|two| (two[1] - two[0]) as f64);
+    let (sum, squares) = (gaps().sum::<f64>(), gaps().map(|gap| gap * gap).sum::<f64>());
+    let all = times.len() as f64;
+    let share = match times.len() {
+        0 | 1 => 1.0,
+        _ if squares == 0.0 => 0.0,
+        _ => (2.0 * sum * sum / ((all - 1.0) * squares)).min(1.0),
+    };
+    (share * all).max(all.min(1.0))
+}
+
 /// 5 % and 95 % quantiles of Gamma(k)/k by Wilson and Hilferty (1931), exact to a percent for k ≥ 2.
-pub fn gamma_interval(k: u32) -> (f64, f64) {
+pub fn gamma_interval(k: f64) -> (f64, f64) {
     const Z: f64 = 1.644_853_6;
-    let k = f64::from(k);
     let quantile = |z: f64| {
         let root = 1.0 - 1.0 / (9.0 * k) + z / (3.0 * k.sqrt());
         root.max(0.0).powi(3)
@@ -187,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_interval_is_that_of_a_gamma_distribution() {
-        let (low, high) = gamma_interval(7);
+        let (low, high) = gamma_interval(7.0);
         assert!((low - 0.47).abs() < 0.01 && (high - 1.69).abs() < 0.01, "{low} {high}");
     }
 
@@ -210,6 +240,42 @@ mod tests {
         assert!(threshold.calibrated && threshold.exceedances <= 512, "{threshold:?}");
         // Half of the 200 episodes a day may exceed it.
         assert!((48.0..=52.0).contains(&threshold.level), "{threshold:?}");
+    }
+
+    #[test]
+    fn what_comes_in_crowds_counts_as_crowds() {
+        let hours = |hours: &[f64]| -> Vec<u64> { hours.iter().map(|hour| (hour * 3_600e9) as u64).collect() };
+        let mut random = crate::random::Random::new(1);
+        let mut at = 0.0;
+        let mut alone: Vec<f64> = Vec::new();
+        for _ in 0..400 {
+            at -= 24.0 * (1.0 - random.unit()).ln();
+            alone.push(at);
+        }
+        let k = independent(&mut hours(&alone));
+        assert!((340.0..=400.0).contains(&k), "four hundred at random are independent: {k}");
+        let crowds: Vec<f64> =
+            alone.iter().step_by(4).flat_map(|at| [0.0, 0.1, 0.2, 0.3].map(|more| at + more)).collect();
+        let k = independent(&mut hours(&crowds));
+        assert!((70.0..140.0).contains(&k), "four hundred in crowds of four are a hundred: {k}");
+        assert_eq!((independent(&mut []), independent(&mut [5]), independent(&mut [5, 5, 5])), (0.0, 1.0, 1.0));
+    }
+
+    #[test]
+    fn three_restarts_are_not_enough_to_calibrate() {
+        let mut calibration = Calibration::default();
+        calibration.begin(day(0.0));
+        // Nine episodes over the rest, in three crowds; and a quiet one an hour.
+        for n in 0..9 * 24 {
+            let score = if n % 72 < 3 { 40.0 } else { 15.0 };
+            let at =
+                if n % 72 < 3 { f64::from(n / 72 * 72) / 24.0 + f64::from(n % 72) * 1e-4 } else { f64::from(n) / 24.0 };
+            calibration.add(Past::new(day(at), 0.0, Vec::new()), score, 1.0);
+        }
+        let threshold = calibration.threshold(day(9.0), 1.0, 30.0);
+        assert!(!threshold.calibrated && threshold.level == 30.0, "{threshold:?}");
+        assert_eq!(threshold.exceedances, 9);
+        assert!(threshold.independent < 4.0 && threshold.interval.1 > 1.8, "{threshold:?}");
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 //! threshold of the test itself would have given (the oracle) is printed apart and never used.
 
 mod belongs;
+mod budget;
 mod outcome;
 mod pass;
 mod policy;
@@ -18,6 +19,7 @@ use std::sync::Mutex;
 use model::{Coordinate, Params};
 
 pub use belongs::{Labels, Part};
+pub use budget::{PROMISED, Promise};
 pub use outcome::{AtBudget, AttackResult, ChangeResult, ClassResult, DayCount, Evaluation, Oracle, Row, level};
 pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, pass, pass_beside};
 pub use policy::lane;

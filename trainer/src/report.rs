@@ -1,5 +1,6 @@
 //! The evaluation as Markdown for people, JSON for programs, and plots. Each says seed, commit and data hash.
 
+mod budget;
 mod markdown;
 mod plots;
 mod seeds;

@@ -31,6 +31,20 @@ fn poisson_at_most(seen: u64, mean: f64) -> f64 {
     sum
 }
 
+/// The count below which a share of the counts of a negative binomial distribution lies: of a Poisson process whose rate is
+/// only known from `k` independent events seen before, so that `mean` more are expected.
+pub fn count_quantile(k: f64, mean: f64, share: f64) -> u64 {
+    let seen = k / (k + mean);
+    let mut term = seen.powf(k);
+    let (mut sum, mut count) = (term, 0);
+    while sum < share && count < 1_000_000 {
+        term *= (k + count as f64) / (count + 1) as f64 * (1.0 - seen);
+        sum += term;
+        count += 1;
+    }
+    count
+}
+
 /// Two-sided interval of a share, exact (Clopper and Pearson, 1934).
 pub fn clopper_pearson(found: u64, of: u64, confidence: f64) -> (f64, f64) {
     if of == 0 {
@@ -156,6 +170,14 @@ mod tests {
         assert!(low == 0.0 && (high - 0.3085).abs() < 1e-3, "{high}");
         let (low, high) = clopper_pearson(7, 10, 0.95);
         assert!((low - 0.3475).abs() < 1e-3 && (high - 0.9333).abs() < 1e-3, "{low} {high}");
+    }
+
+    #[test]
+    fn what_is_to_be_expected_is_wider_than_the_rate_is_known() {
+        // By the table of the negative binomial distribution with r = 6, p = 6/14.
+        assert_eq!((count_quantile(6.0, 8.0, 0.05), count_quantile(6.0, 8.0, 0.95)), (2, 16));
+        // A rate that is known well leaves the Poisson distribution.
+        assert_eq!((count_quantile(1e7, 8.0, 0.05), count_quantile(1e7, 8.0, 0.95)), (4, 13));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         if rank == 0 {
             say!("{budget:>10}  {level:>9.2}  {rank:>11}  {days} days do not tell: the highest benign score seen");
         } else {
-            let (low, high) = gamma_interval(rank as u32);
+            let (low, high) = gamma_interval(rank as f64);
             say!("{budget:>10}  {level:>9.2}  {rank:>11}  {low:.2}–{high:.2}");
         }
     }

@@ -6,6 +6,7 @@ use anyhow::bail;
 use model::random::Random;
 use serde::{Deserialize, Serialize};
 
+use super::budget::{Promise, promise};
 use super::track::{DayNumber, Lane, SpanNumber, Track};
 use super::{DENIED, FULL, NOVELTY, Options, Seeds, Whole, numbered};
 use crate::corpus::{Corpus, Day};
@@ -36,6 +37,9 @@ pub struct Evaluation {
     pub budgets: Vec<f64>,
     /// The table.
     pub rows: Vec<Row>,
+    /// What the levels of the whole system promise, and what came.
+    #[serde(default)]
+    pub promises: Vec<Promise>,
     /// The whole system with other seeds, when that was asked for.
     #[serde(default)]
     pub seeds: Option<Seeds>,
@@ -441,6 +445,7 @@ pub(super) fn judge(corpus: &Corpus, tracks: Vec<Track>, whole: Whole, options: 
         budgets: options.budgets.clone(),
         forest_brings: forest_brings(&test, &tracks, options),
         attacks,
+        promises: full.at.iter().filter_map(|at| promise(own.full, at.budget, at.threshold, test.test_days)).collect(),
         changes: test.changes(&own, &full),
         denials,
         novelty: own.novelty.map(|track| test.at(track, 0.0, 0.0)),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::budget::budget;
 use super::seeds::seeds;
 use crate::evaluate::{AtBudget, AttackResult, Evaluation, FULL, Row};
 use crate::labels::Class;
@@ -12,6 +13,7 @@ pub fn markdown(evaluation: &Evaluation, plots: &[&str]) -> String {
     // Writing to a string does not fail.
     let _ = head(&mut out, evaluation)
         .and_then(|()| table(&mut out, evaluation))
+        .and_then(|()| budget(&mut out, evaluation))
         .and_then(|()| seeds(&mut out, evaluation))
         .and_then(|()| classes(&mut out, evaluation))
         .and_then(|()| attacks(&mut out, evaluation))
