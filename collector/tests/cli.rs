@@ -109,6 +109,7 @@ fn status() -> Status {
         unlearns_s: Some(151_200),
         threshold: 30.0,
         calibrated: false,
+        promise: None,
         findings: [3, 0, 1],
         held_back: 0,
         decisions: [1, 4],
@@ -133,6 +134,8 @@ fn the_status_says_why_nothing_is_denied_and_since_when() {
     let unwell = Status {
         health: health(HealthState::Unreachable { level: 400.0, most: 187.3 }),
         drifted: vec![("unit:shop.service".into(), vec![drifted])],
+        calibrated: true,
+        promise: Some((5.2, (0.4, 1.8))),
         ..status()
     };
     golden("status-unwell.txt", &status::text(&unwell));

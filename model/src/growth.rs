@@ -120,6 +120,7 @@ mod tests {
     use super::*;
     use crate::features::{Coordinate, FeatureVector};
     use crate::forest::ForestParams;
+    use crate::threshold::Calibration;
 
     fn growth(seed: u64) -> Growth {
         let mut random = Random::new(seed);
@@ -165,6 +166,39 @@ mod tests {
             assert!(crops[0].scores[0].1 > 15.0, "a strange vector is worth something: {:?}", crops[0].scores);
             assert_eq!(crops[0].scores[1], (9, 4.0), "facts stay what they were");
         }
+    }
+
+    #[test]
+    fn a_level_is_always_of_the_forest_in_force() {
+        let rows = |growth: &mut Growth, times: f64| {
+            growth.points.iter_mut().for_each(|point| point.vector.bits.iter_mut().for_each(|bits| *bits *= times));
+        };
+        let (mut quiet, mut loud) = (growth(3), growth(3));
+        rows(&mut loud, 4.0);
+        // Ten days with an episode each, scored by a forest that has seen quiet days only.
+        let hours = 100..110;
+        let vector = |hour: u64| {
+            let mut vector = FeatureVector::default();
+            vector.raise(Coordinate::Seq, 34.0 + hour as f64 / 20.0);
+            vector
+        };
+        let day = |hour: u64| Time { unix_ns: (hour - 99) * 86_400_000_000_000, boot_ns: 0 };
+        let mut calibration = Calibration::default();
+        calibration.begin(Time { unix_ns: 1, boot_ns: 0 });
+        quiet.past.clear();
+        let before = quiet.finish().grown;
+        for hour in hours.clone() {
+            let past = Past::new(day(hour), 0.0, vec![(hour, vector(hour))]);
+            calibration.add(past, before.score(&vector(hour)).value, 1.0);
+        }
+        let level = |calibration: &Calibration| calibration.threshold(day(110), 1.0, 30.0).level;
+        let old = level(&calibration);
+        loud.past = calibration.past();
+        let crop = loud.finish();
+        calibration.rescore(&crop.scores);
+        let reach = hours.filter(|hour| crop.grown.score(&vector(*hour)).value >= level(&calibration)).count();
+        assert!(level(&calibration) < old - 3.0, "{} and {old} before", level(&calibration));
+        assert_eq!(reach, 10, "one a day, as the budget says: by the old level there would never be one again");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The Stockade model: what happened in, how surprising it is out.
 //!
-//! Pure maths: no IO, no clock, no randomness but seeded, no `unsafe`. Data flows from top to bottom:
+//! Pure maths: no IO, no clock, no randomness but seeded, no `unsafe`, and one thread, on which trees grow. Data flows from top to
+//! bottom:
 //!
 //! ```text
 //! event ─► facts ─► counts: bits of surprise by back-off ──┐
 //!       ─► sequence: bits of the eight strangest calls ────┤
 //!       ─► numeric: bits of how much, how many, how often ─┴─► features: 8 coordinates
 //!                                                                  │
-//!              reservoir ─► forest ─► online: score = depth + gap ◄┘   (forest: quantiser, tree; plain rows: stream)
+//!              reservoir ─► growth ─► grown: score = depth + gap ◄─┘   (forest: quantiser, tree; plain rows: stream)
 //!                                        │
 //!        episode: evidence of one subtree added up ─► threshold: return level ─► verdict, explained
 //! ```
@@ -239,6 +240,12 @@ impl Model {
     /// The level in force.
     pub fn threshold(&self) -> Threshold {
         self.threshold
+    }
+
+    /// Findings a day that the level in force promises, at 90 %: the budget, as far as so few episodes tell.
+    pub fn promised_a_day(&self) -> (f64, f64) {
+        let ((low, high), budget) = (self.threshold.interval, self.params.get().budget_per_day);
+        (low * budget, high * budget)
     }
 
     fn renew_threshold(&mut self) {

@@ -254,8 +254,8 @@ mod tests {
         }
         let k = independent(&mut hours(&alone));
         assert!((340.0..=400.0).contains(&k), "four hundred at random are independent: {k}");
-        let crowds: Vec<f64> =
-            alone.iter().step_by(4).flat_map(|at| [0.0, 0.1, 0.2, 0.3].map(|more| at + more)).collect();
+        let rare = alone.iter().take(100).map(|at| 4.0 * at);
+        let crowds: Vec<f64> = rare.flat_map(|at| [0.0, 0.1, 0.2, 0.3].map(|more| at + more)).collect();
         let k = independent(&mut hours(&crowds));
         assert!((70.0..140.0).contains(&k), "four hundred in crowds of four are a hundred: {k}");
         assert_eq!((independent(&mut []), independent(&mut [5]), independent(&mut [5, 5, 5])), (0.0, 1.0, 1.0));
@@ -275,7 +275,7 @@ mod tests {
         let threshold = calibration.threshold(day(9.0), 1.0, 30.0);
         assert!(!threshold.calibrated && threshold.level == 30.0, "{threshold:?}");
         assert_eq!(threshold.exceedances, 9);
-        assert!(threshold.independent < 4.0 && threshold.interval.1 > 1.8, "{threshold:?}");
+        assert!(threshold.independent < 5.0 && threshold.interval.1 > 1.8, "{threshold:?}");
     }
 
     proptest! {
@@ -285,7 +285,8 @@ mod tests {
             calibration.begin(day(0.0));
             scores.iter().enumerate().for_each(|(n, score)| calibration.add(Past::new(day(n as f64 * 0.02), 0.0, Vec::new()), *score, 1.0));
             let threshold = calibration.threshold(day(8.0), 1.0, 30.0);
-            prop_assert!(threshold.calibrated);
+            prop_assert!(threshold.calibrated || threshold.independent < ENOUGH);
+            prop_assume!(threshold.calibrated);
             let reached = scores.iter().filter(|score| **score >= threshold.level).count();
             let above = scores.iter().filter(|score| **score > threshold.level).count();
             prop_assert!((above < 8 && reached >= 8) || threshold.level == LEAST, "{} of {}", reached, scores.len());

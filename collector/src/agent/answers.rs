@@ -103,6 +103,7 @@ impl Judge {
             unlearns_s: self.chain.scorer.reaches().map(|since| now_utc.saturating_sub(since.unix_ns) / SECOND),
             threshold: threshold.level,
             calibrated: threshold.calibrated,
+            promise: threshold.calibrated.then(|| (threshold.independent, model.promised_a_day())),
             findings,
             held_back: self.chain.policy.losses().0,
             decisions,

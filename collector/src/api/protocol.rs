@@ -252,6 +252,9 @@ pub struct Status {
     pub threshold: f64,
     /// Whether it comes from this host's own data.
     pub calibrated: bool,
+    /// Independent episodes that it rests on, and the findings a day that they promise, at 90 %.
+    #[serde(default)]
+    pub promise: Option<(f64, (f64, f64))>,
     /// Open findings: low, medium, high.
     pub findings: [usize; 3],
     /// Findings held back by the budget.

@@ -57,6 +57,11 @@ pub fn text(status: &Status) -> String {
     let calibrated =
         if status.calibrated { "from this host's own episodes" } else { "shipped start value, not calibrated" };
     lines.push(format!("threshold  {:.1} bits, {calibrated}", status.threshold));
+    if let Some((independent, (low, high))) = status.promise {
+        lines.push(format!(
+            "           promises {low:.1} to {high:.1} findings a day, by {independent:.1} independent episodes"
+        ));
+    }
     lines.push(format!("findings   open: high {high} medium {medium} low {low}; held back {}", status.held_back));
     let (count, last, longest) = status.latency_us;
     let latency =

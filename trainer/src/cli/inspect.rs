@@ -65,6 +65,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let calibrated = if threshold.calibrated { "this host's own" } else { "not calibrated" };
     say!("model      {health}");
     say!("threshold  {:.1} bits ({calibrated}), {:.1} days of data", threshold.level, threshold.days);
+    if threshold.calibrated {
+        let (low, high) = model.promised_a_day();
+        say!(
+            "           promises {low:.1} to {high:.1} findings a day, by {:.1} independent episodes",
+            threshold.independent
+        );
+    }
     if !health.state.may_deny() {
         say!("enforce    no: the model is {}", health.state.name());
     }
