@@ -98,6 +98,8 @@ pub struct FactSurprise {
     pub bits: f64,
     /// Absent from what the workload is judged against.
     pub novel: bool,
+    /// New where new values are daily bread ([`Counts::is_used_to_news`]): not told as a finding of its own.
+    pub expected: bool,
     /// What is usual there, in words.
     pub usual: String,
     /// Exec edge or destination: what a denial may be founded on.
@@ -121,6 +123,10 @@ pub struct Verdict {
     pub trigrams: Vec<Arc<str>>,
     /// No call of this evidence was lost.
     pub complete: bool,
+    /// Share of its calls that were lost, 0–1. Its bits are then a lower bound: what is not there surprises nobody.
+    pub lost: f64,
+    /// The program's file is another one since less than a day: what its workload knows of it is inherited and counts half.
+    pub stale: bool,
 }
 
 /// Everything learnt on one host.

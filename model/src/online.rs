@@ -27,6 +27,11 @@ const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
 const LEAST_BITS: f64 = 1.0;
 /// Share of benign rows that lie within the range beyond which the gap begins.
 const RANGE: f64 = 0.999;
+/// Shares of benign rows that lie below the ends of what is called usual.
+const USUAL: (f64, f64) = (0.01, 0.99);
+
+/// Bits that [`DetectorKind::Random`] gives at most, as many as the forest gives to what is strange.
+const MOST_BY_LOT: f64 = 20.0;
 
 /// What a vector is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +56,9 @@ pub trait Detector {
     /// Offers a vector for learning; see [`Reservoir::offer`].
     fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)], host: &Counts);
 
+    /// Between which bits 98 % of the rows lie, by coordinate; zeros as long as nothing was grown.
+    fn usual(&self) -> [(f64, f64); COORDINATES];
+
     /// Rows held and trees grown.
     fn size(&self) -> (usize, usize);
 }
@@ -65,6 +73,7 @@ pub struct PooledForest {
     median_depth: f64,
     medians: [f64; COORDINATES],
     limits: [f64; COORDINATES],
+    usual: [(f64, f64); COORDINATES],
     next_tree: usize,
     grown_at_rows: u64,
     grown_at: Time,
@@ -81,6 +90,7 @@ impl PooledForest {
             median_depth: 0.0,
             medians: [0.0; COORDINATES],
             limits: [0.0; COORDINATES],
+            usual: [(0.0, 0.0); COORDINATES],
             next_tree: 0,
             grown_at_rows: 0,
             grown_at: Time::default(),
@@ -94,7 +104,8 @@ impl PooledForest {
 
     /// What is wrong with a forest that was read from a snapshot, given the parameters that stand beside it.
     fn fault(&self, params: &Params) -> Option<&'static str> {
-        let numbers = || self.medians.iter().chain(&self.limits).chain([&self.median_depth]);
+        let usual = || self.usual.iter().flat_map(|(low, high)| [low, high]);
+        let numbers = || self.medians.iter().chain(&self.limits).chain([&self.median_depth]).chain(usual());
         let own = self.params != forest_params(params)
             || self.next_tree >= params.trees
             || !numbers().all(|number| number.is_finite());
@@ -155,6 +166,7 @@ impl PooledForest {
             let mut values: Vec<f64> = points.iter().map(|point| point.bits[coordinate]).collect();
             self.medians[coordinate] = quantile(&mut values, 0.5);
             self.limits[coordinate] = quantile(&mut values, RANGE);
+            self.usual[coordinate] = (quantile(&mut values, USUAL.0), quantile(&mut values, USUAL.1));
         }
     }
 }
@@ -195,6 +207,10 @@ impl Detector for PooledForest {
         }
     }
 
+    fn usual(&self) -> [(f64, f64); COORDINATES] {
+        self.usual
+    }
+
     fn size(&self) -> (usize, usize) {
         (self.reservoir.len(), self.forest.len())
     }
@@ -207,6 +223,8 @@ pub enum AnyDetector {
     Forest(Box<PooledForest>),
     /// [`DetectorKind::Constant`].
     Constant,
+    /// [`DetectorKind::Random`], with its seed.
+    Random(u64),
 }
 
 impl AnyDetector {
@@ -215,6 +233,7 @@ impl AnyDetector {
         match params.detector {
             DetectorKind::Forest => Self::Forest(Box::new(PooledForest::new(params))),
             DetectorKind::Constant => Self::Constant,
+            DetectorKind::Random => Self::Random(params.seed),
         }
     }
 
@@ -223,6 +242,7 @@ impl AnyDetector {
         match (self, params.detector) {
             (Self::Forest(forest), DetectorKind::Forest) => forest.fault(params),
             (Self::Constant, DetectorKind::Constant) => None,
+            (Self::Random(seed), DetectorKind::Random) if *seed == params.seed => None,
             _ => Some("another detector than the parameters ask for"),
         }
     }
@@ -233,6 +253,7 @@ impl Detector for AnyDetector {
         match self {
             Self::Forest(forest) => forest.score(vector),
             Self::Constant => AnomalyScore::default(),
+            Self::Random(seed) => by_lot(*seed, vector),
         }
     }
 
@@ -242,12 +263,29 @@ impl Detector for AnyDetector {
         }
     }
 
+    fn usual(&self) -> [(f64, f64); COORDINATES] {
+        match self {
+            Self::Forest(forest) => forest.usual(),
+            Self::Constant | Self::Random(_) => Default::default(),
+        }
+    }
+
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Forest(forest) => forest.size(),
-            Self::Constant => (0, 0),
+            Self::Constant | Self::Random(_) => (0, 0),
         }
     }
+}
+
+/// Up to [`MOST_BY_LOT`] bits for any vector, always the same ones for the same vector, on one coordinate.
+fn by_lot(seed: u64, vector: &FeatureVector) -> AnomalyScore {
+    let mixed = vector.bits.iter().fold(seed, |mixed, bits| Random::new(mixed ^ bits.to_bits()).draw());
+    let mut lot = Random::new(mixed);
+    let (value, coordinate) = (MOST_BY_LOT * lot.unit(), lot.below(COORDINATES));
+    let mut contributions = [0.0; COORDINATES];
+    contributions[coordinate] = value;
+    AnomalyScore { value, depth: MOST_BY_LOT - value, median_depth: MOST_BY_LOT, gap: 0.0, contributions }
 }
 
 /// The value below which a share of the values lies; 0 without values. Changes their order.

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 const MAGIC: [u8; 4] = *b"STKM";
 /// Version of the content. Another one is refused: a baseline is not guessed.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 const HEADER: usize = 4 + 2 + 4;
 
 /// Why bytes are not a model.
