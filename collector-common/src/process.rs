@@ -49,6 +49,8 @@ pub const EXEC_NON_LEADER: u32 = 1 << 4;
 pub const EXEC_PRE_EXISTING: u32 = 1 << 5;
 /// [`Exec::bits`]: one of the descriptors 0–2 is a socket.
 pub const EXEC_STDIO_SOCKET: u32 = 1 << 6;
+/// [`Exec::bits`]: the workload knows the path, but ran another file under it until now. Set by the agent, never by the kernel.
+pub const EXEC_RENEWED: u32 = 1 << 31;
 
 /// A process replaced its program (`tp_btf/sched_process_exec`).
 #[repr(C)]

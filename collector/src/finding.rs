@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::Fact;
 use model::event::Time;
+use model::explain::Part;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,7 +32,8 @@ pub enum FindingType {
     Agent,
 }
 
-/// How bad. A lone anomaly is Low or Medium; High needs corroboration by another sensor.
+/// How bad. A lone anomaly is Low or Medium; High needs corroboration by another sensor, or code from memory that no workload
+/// of this host ever ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -124,7 +126,11 @@ pub struct Finding {
     pub calibrated: bool,
     /// Isolation depth of the most anomalous vector and the median depth, in cuts.
     pub depth: Option<(f64, f64)>,
-    /// Why, the most surprising first.
+    /// What each coordinate contributes to the most anomalous vector that it tells of, beside its usual range; the largest
+    /// first, at most three.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+    /// Why by name, the most surprising first.
     pub reasons: Vec<Reason>,
     /// The program that did it, and its script.
     #[serde(default)]
@@ -140,8 +146,11 @@ pub struct Finding {
     pub decisions: Vec<u64>,
     /// Denied operations.
     pub denied: u64,
-    /// Share of the evidence that was lost, 0–1.
+    /// Share of its calls that were lost, 0–1, in the mean over its evidence.
     pub lost: f64,
+    /// A program of it had another file since less than a day: a deploy, or the incident itself.
+    #[serde(default)]
+    pub stale: bool,
     /// Made by the demo or a test: no feed pages anybody.
     pub test: bool,
 }

@@ -13,8 +13,9 @@ use collector::policy::marks::{Mark, Scope, Word};
 use collector::policy::mode::Mode;
 use model::drift::Gauge;
 use model::event::Time;
+use model::explain::Part;
 use model::purge::Incident;
-use model::{Drifted, Fact, Health, HealthState};
+use model::{Coordinate, Drifted, Fact, Health, HealthState};
 use uuid::Uuid;
 
 const HOSTILE: &str = "/tmp/\u{1b}[2J\u{7}\u{202e}txt.exe\nFAKE  HIGH";
@@ -62,6 +63,13 @@ fn finding() -> Finding {
         threshold: 30.0,
         calibrated: false,
         depth: Some((1.9, 8.4)),
+        parts: vec![Part {
+            coordinate: Coordinate::Lineage,
+            bits: 21.8,
+            contribution: 20.1,
+            usual: (0.0, 1.3),
+            because: format!("/srv/helper > {HOSTILE} never seen"),
+        }],
         reasons: vec![Reason {
             what: "exec edge".to_owned(),
             now: format!("/srv/helper > {HOSTILE}"),
@@ -75,6 +83,7 @@ fn finding() -> Finding {
         decisions: vec![4],
         denied: 2,
         lost: 0.0,
+        stale: false,
         test: false,
     }
 }

@@ -106,6 +106,7 @@ fn finding(number: u64) -> Message {
         threshold: 18.0,
         calibrated: false,
         depth: None,
+        parts: vec![],
         reasons: vec![],
         program: "".into(),
         facts: vec![],
@@ -114,6 +115,7 @@ fn finding(number: u64) -> Message {
         decisions: vec![],
         denied: 0,
         lost: 0.0,
+        stale: false,
         test: false,
     };
     Message::Finding(Change::Created, Arc::new(finding))

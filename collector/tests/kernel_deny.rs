@@ -2,6 +2,8 @@
 //!
 //! The binary is its own child: `--child ACTION …` dials, or plays the agent that is killed.
 
+#[path = "kernel_deny/busy.rs"]
+mod busy;
 #[path = "kernel_deny/children.rs"]
 mod children;
 mod support;
@@ -52,7 +54,13 @@ fn main() -> ExitCode {
         ("a_shadow_counts_and_lets_through", a_shadow_counts_and_lets_through),
         ("a_breaker_counts_trees_not_hammering", a_breaker_counts_trees_not_hammering),
     ];
-    support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)))
+    let no_nginx = busy::nginx().is_none();
+    if on && no_nginx {
+        support::skipped("a denial on a busy nginx: there is none");
+    }
+    let busy = busy::a_false_denial_costs_a_busy_nginx_the_novel_act_and_no_request;
+    let busy = ("a_false_denial_costs_a_busy_nginx_the_novel_act_and_no_request", no_nginx, busy as fn());
+    support::run_one_by_one(on, tests.map(|(name, test)| (name, false, test)).into_iter().chain([busy]))
 }
 
 // ---- What the tests need -------------------------------------------------------------------------------------------

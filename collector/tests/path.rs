@@ -8,14 +8,15 @@ use collector::decode::{Record, decode};
 use collector::demo::{recorded_config, recorded_run};
 use collector::enrich::Enricher;
 use collector::enrich::surroundings::Recorded;
-use collector::finding::{FindingType, Severity};
+use collector::finding::{Finding, FindingType, Severity};
 use collector::policy::mode::Mode;
-use collector::record::Note;
+use collector::record::{Note, Recorder};
 use collector::replay::run::{Play, Replayed, replay_from, replay_into, restored};
 use collector::replay::{Frame, Recording};
+use collector_common::process::EXEC_RENEWED;
 use model::journal::Row;
 use model::replay::{Fingerprint, Replay};
-use model::{DetectorKind, Event, Model, Params, Standing};
+use model::{Body, DetectorKind, Event, Model, Params, Standing};
 
 fn replayed(params: Params) -> Replayed {
     replay_from(recorded_run(), &recorded_config(), params, true).expect("the recorded run")
@@ -55,6 +56,9 @@ fn findings_are_as_they_were() {
             let (what, now, usual) = (&reason.what, &reason.now, &reason.usual);
             writeln!(text, "    {what}: {now} (usual: {usual})").expect("a string");
         }
+        for part in &finding.parts {
+            writeln!(text, "    {}: {part}", part.coordinate.name()).expect("a string");
+        }
     }
     for decision in &run.decisions {
         let (shadow, target) = (decision.shadow, &decision.target);
@@ -82,7 +86,9 @@ fn the_same_records_give_the_same_scores() {
 
 /// The model matters to the path: without it the facts are still told, but nobody is fenced off because of them.
 #[test]
-fn a_constant_instead_of_the_forest_denies_nothing() {
+fn a_detector_that_knows_nothing_instead_of_the_forest_denies_nothing() {
+    let lots = replayed(Params { detector: DetectorKind::Random, ..params() });
+    assert_eq!(lots.decisions, [], "whatever it draws, health does not let it deny");
     let run = replayed(Params { detector: DetectorKind::Constant, ..params() });
     assert!(run.findings.iter().any(|finding| finding.kind == FindingType::ExecNovel), "novelty is still told");
     assert_eq!(run.decisions, [], "but it is not enough for a denial");
@@ -187,6 +193,59 @@ fn a_journal_gives_the_agents_scores_bit_for_bit() {
         wanted,
         "if this is meant: STOCKADE_BLESS=1 cargo test -p collector --test path"
     );
+}
+
+/// The recorded run without every hundredth record since the shop is judged: what a ring that overflows leaves. A baseline
+/// that loses as much while it is learnt is not judged by (`readiness_says_what_is_missing`).
+fn thinned() -> Vec<u8> {
+    let recording = Recording::open(recorded_run()).expect("a recording");
+    let mut out = Recorder::new(Vec::new(), recording.info()).expect("written");
+    let mut judged = false;
+    for (n, frame) in recording.map_while(Result::ok).enumerate() {
+        match frame {
+            Frame::Note(note) => {
+                judged |= matches!(&note, Note::Mode { mode, .. } if *mode > Mode::Learning);
+                out.note(&note).expect("written");
+            }
+            Frame::Record(_) if judged && n % 100 == 50 => (),
+            Frame::Record(bytes) => out.record(&bytes).expect("written"),
+        }
+    }
+    out.finish().expect("written")
+}
+
+/// Acceptance 15: what is lost makes nobody suspicious, and hides no shell.
+#[test]
+fn with_one_record_in_a_hundred_lost_the_same_is_found_and_denied() {
+    let thinned = thinned();
+    let [one, two] = [(); 2].map(|()| replay_from(&thinned[..], &recorded_config(), params(), true).expect("a run"));
+    assert_eq!((one.fingerprint, &one.findings), (two.fingerprint, &two.findings));
+    let whole = replayed(params());
+    assert!(one.records + 20 < whole.records, "{} of {} records", one.records, whole.records);
+    let shells = |run: &Replayed| {
+        let high = |finding: &&Finding| finding.severity == Severity::High && finding.kind == FindingType::ExecNovel;
+        run.findings.iter().filter(high).map(|finding| finding.title.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shells(&one), shells(&whole));
+    let began = whole.findings.iter().map(|finding| finding.created.boot_ns).min().unwrap_or_default();
+    let early = one.findings.iter().filter(|finding| finding.created.boot_ns + 50_000_000 <= began);
+    assert_eq!(early.map(|finding| &finding.title).collect::<Vec<_>>(), Vec::<&String>::new(), "nothing before");
+    let trees = one.decisions.iter().filter(|decision| matches!(decision.target, Target::Tree { .. }));
+    assert!(trees.count() >= 2, "each shell's tree is fenced off");
+    assert!(one.decisions.iter().all(|decision| decision.created.boot_ns + 50_000_000 > began), "and nobody else's");
+}
+
+/// Acceptance 14, from real records: the demo puts another file in the helper's place, as a deploy does.
+#[test]
+fn a_deploy_is_seen_in_the_records_and_said() {
+    let renewed: Vec<_> = events()
+        .into_iter()
+        .filter(|(event, ..)| matches!(&event.body, Body::Exec(exec) if exec.bits & EXEC_RENEWED != 0))
+        .map(|(event, standing, _)| (event.process.exe.rsplit('/').next().unwrap_or_default().to_owned(), standing))
+        .collect();
+    assert_eq!(renewed, [("shop-report".to_owned(), Standing::Ready)]);
+    let stale = |finding: &Finding| finding.tree.iter().any(|process| process.exe.ends_with("/shop-report"));
+    assert!(replayed(params()).findings.iter().filter(|finding| stale(finding)).any(|finding| finding.stale));
 }
 
 /// A model that was trained elsewhere goes on here as it would have there.

@@ -36,6 +36,14 @@ pub fn runs_from_memory(event: &Event) -> bool {
     matches!(&event.body, Body::Exec(exec) if exec.bits & (EXEC_MEMORY | EXEC_UNLINKED) != 0)
 }
 
+/// Whether an event's novelty is a finding of its own: a never-seen program or destination, unless such things are daily
+/// bread there and the episode is below the threshold.
+pub fn is_news(event: &Event, verdict: &Verdict) -> bool {
+    let class_a = is_novel_exec(event, verdict) || novel_destination(event, verdict).is_some();
+    let expected = |fact: &FactSurprise| fact.expected || !fact.class_a;
+    class_a && (verdict.episode.over_threshold || !novel(verdict).all(expected))
+}
+
 /// A never-seen exec edge or executable.
 pub fn is_novel_exec(event: &Event, verdict: &Verdict) -> bool {
     matches!(event.body, Body::Exec(_)) && novel(verdict).any(|fact| matches!(fact.fact, Fact::ExecEdge { .. }))

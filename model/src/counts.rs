@@ -18,6 +18,11 @@ use crate::features::Coordinate;
 pub const MAX_VALUES: usize = 1_024;
 /// Contexts that one table holds.
 pub const MAX_CONTEXTS: usize = 4_096;
+/// Where a new value costs no more bits of its own, before its parent's, new values are daily bread: one observation in three
+/// was one (`N ≤ 3T`). A build job that fetches from everywhere pays 1, a server with three destinations 7.
+pub const DAILY_BITS: f64 = 2.0;
+/// How often values are new is not known before there were so many.
+const DAILY_VALUES: usize = 16;
 /// Nanoseconds of an hour: the block that teaches a fact.
 const HOUR: u64 = 3_600_000_000_000;
 /// Owner of a fact that more than one hour taught.
@@ -123,15 +128,28 @@ impl Counts {
 
     /// Probability of a fact, given that of its parent.
     pub fn probability(&self, fact: &Fact, parent: f64) -> f64 {
+        self.probability_by(fact, parent, 1.0)
+    }
+
+    /// The same where each observation counts as so many.
+    fn probability_by(&self, fact: &Fact, parent: f64, weight: f64) -> f64 {
         let Some(context) = self.contexts.get(&fact.context()) else { return parent };
         let seen = context.values.get(fact).map_or(0.0, |count| f64::from(count.n));
         let (total, types) = (context.total as f64, context.values.len() as f64);
-        (seen + types * parent) / (total + types)
+        (weight * seen + types * parent) / (weight * total + types)
     }
 
     /// Values of a context, and how often it was seen.
     pub fn context(&self, fact: &Fact) -> (usize, u64) {
         self.contexts.get(&fact.context()).map_or((0, 0), |context| (context.values.len(), context.total))
+    }
+
+    /// Whether a new value is nothing new in the context of a fact: so many were new before that the next one costs at most
+    /// [`DAILY_BITS`] and its parent's.
+    pub fn is_used_to_news(&self, fact: &Fact) -> bool {
+        let (types, total) = self.context(fact);
+        let cost = ((total as f64 + types as f64) / types.max(1) as f64).log2();
+        types >= DAILY_VALUES && cost <= DAILY_BITS
     }
 
     /// Every fact, in a fixed order.
@@ -176,9 +194,18 @@ pub const MOST_BITS: f64 = 24.0;
 
 /// Surprise of a fact in bits, 0–24: workload and executable → executable on this host → the family's base.
 pub fn bits(fact: &Fact, workload: Option<&Counts>, host: &Counts) -> f64 {
+    bits_by(fact, workload, host, 1.0)
+}
+
+/// The same about a program that is another one since lately: what its workload knows of it counts half.
+pub fn inherited_bits(fact: &Fact, workload: &Counts, host: &Counts) -> f64 {
+    bits_by(fact, Some(workload), host, 0.5)
+}
+
+fn bits_by(fact: &Fact, workload: Option<&Counts>, host: &Counts, weight: f64) -> f64 {
     let base = (-fact.family().base_bits).exp2();
     let on_host = host.probability(fact, base);
-    let here = workload.map_or(on_host, |counts| counts.probability(fact, on_host));
+    let here = workload.map_or(on_host, |counts| counts.probability_by(fact, on_host, weight));
     (-here.log2()).clamp(0.0, MOST_BITS)
 }
 
@@ -210,6 +237,17 @@ mod tests {
         // log2(1000 / 500) = 1 bit and the family's 8.
         assert!((bits(&new, Some(&open), &none) - 9.0).abs() < 0.01);
         assert!(bits(&edge(0), Some(&closed), &none) < 2.0);
+        // log2(253 / 3) = 6.4 bits: half the counts.
+        assert!((inherited_bits(&new, &closed, &none) - 14.4).abs() < 0.01);
+    }
+
+    #[test]
+    fn news_are_daily_bread_only_where_many_were_new_before() {
+        for (values, times, used) in [(500, 500, true), (200, 600, true), (200, 700, false), (3, 500, false)] {
+            assert_eq!(counts(values, times).is_used_to_news(&edge(9_999)), used, "{values} in {times}");
+        }
+        assert!(!counts(15, 15).is_used_to_news(&edge(9_999)), "nobody knows yet");
+        assert!(!Counts::default().is_used_to_news(&edge(0)), "and of what was never done, the first time is news");
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl Episode {
 
     fn closed(self, anchor: u64, level: f64, at: Time) -> Closed {
         let view = self.view(anchor, level);
-        let past = Past::new(at, view.fact_sum + view.call_sum, self.strongest_vectors());
+        let past = Past::new(self.workload.clone(), at, view.fact_sum + view.call_sum, self.strongest_vectors());
         let teaches = !self.spoilt && !view.over_threshold;
         if teaches {
             Closed { view, past, lessons: self.lessons.into_iter().collect(), windows: self.windows }

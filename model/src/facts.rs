@@ -91,6 +91,14 @@ impl Fact {
         }
     }
 
+    /// Whether it says something about a program.
+    pub(crate) fn is_of(&self, program: &str) -> bool {
+        match self {
+            Self::ExecEdge { parent, child } => &**parent == program || &**child == program,
+            _ => &*self.context().1 == program,
+        }
+    }
+
     /// The context that its value is compared within: a number for the family and the executable.
     pub fn context(&self) -> (u8, Arc<str>) {
         match self {

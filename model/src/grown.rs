@@ -17,6 +17,8 @@ use crate::reservoir::Point;
 
 /// Share of benign rows that lie within the range beyond which the gap begins.
 const RANGE: f64 = 0.999;
+/// Shares of benign rows that lie below the ends of what is called usual.
+const USUAL: (f64, f64) = (0.01, 0.99);
 
 /// A forest as it is published.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,6 +28,7 @@ pub struct Grown {
     median_depth: f64,
     medians: [f64; COORDINATES],
     limits: [f64; COORDINATES],
+    usual: [(f64, f64); COORDINATES],
 }
 
 impl Grown {
@@ -39,6 +42,11 @@ impl Grown {
         self.limits
     }
 
+    /// Between which bits 98 % of the rows lie; zeros before there are any.
+    pub(crate) fn usual(&self) -> [(f64, f64); COORDINATES] {
+        self.usual
+    }
+
     /// What a vector is worth; nothing before there are trees.
     pub(crate) fn score(&self, vector: &FeatureVector) -> AnomalyScore {
         if self.forest.is_empty() {
@@ -49,12 +57,14 @@ impl Grown {
     }
 
     /// What a vector of an hour would be worth had nothing of that hour been learnt: asked of the trees that lack it, against
-    /// the ranges of the other hours.
-    pub(crate) fn score_without(&self, hour: u64, vector: &FeatureVector, ranges: &Ranges) -> AnomalyScore {
+    /// the ranges of the other hours, or of all where those are not at hand.
+    pub(crate) fn score_without(&self, hour: u64, vector: &FeatureVector, ranges: Option<&Ranges>) -> AnomalyScore {
         let (point, lacks) = (self.floored(vector), |tree| !self.halves.has_seen(tree, hour));
         match self.forest.depth_by(&point, lacks) {
             Some(depth) => {
-                let limits = std::array::from_fn(|coordinate| ranges.limit_without(hour, coordinate));
+                let limits = ranges.map_or(self.limits, |ranges| {
+                    std::array::from_fn(|coordinate| ranges.limit_without(hour, coordinate))
+                });
                 self.add_up(&point, depth, self.forest.attribute_by(&point, lacks), &limits)
             }
             None => self.score(vector),
@@ -107,6 +117,9 @@ impl Grown {
         let ranges = Ranges::of(points);
         self.medians = std::array::from_fn(|coordinate| ranges.quantile(coordinate, 0.5));
         self.limits = std::array::from_fn(|coordinate| ranges.quantile(coordinate, RANGE));
+        self.usual = std::array::from_fn(|coordinate| {
+            (ranges.quantile(coordinate, USUAL.0), ranges.quantile(coordinate, USUAL.1))
+        });
         let floored: Vec<f64> = points.iter().flat_map(|point| self.floored(&point.vector)).collect();
         let Ok(rows) = ArrayView2::from_shape((points.len(), COORDINATES), &floored) else { return };
         if measure {
@@ -128,7 +141,8 @@ impl Grown {
 
     /// What is wrong with what was read from a snapshot.
     pub(crate) fn is_sound(&self, trees: usize) -> bool {
-        let numbers = self.medians.iter().chain(&self.limits).chain([&self.median_depth]);
+        let usual = self.usual.iter().flat_map(|(low, high)| [low, high]);
+        let numbers = self.medians.iter().chain(&self.limits).chain([&self.median_depth]).chain(usual);
         let grown = self.forest.is_empty() || self.forest.len() == trees;
         let halves = self.halves.len() == self.forest.len();
         numbers.into_iter().all(|number| number.is_finite()) && grown && halves && self.forest.is_sound(COORDINATES)
@@ -217,7 +231,7 @@ mod tests {
             let (all, without) = (grown(&rows, seed), grown(&others, seed));
             let odd = rows.iter().find(|row| row.hour == 17).expect("a row of that hour").vector;
             let told = all.score(&odd).value;
-            let own = all.score_without(17, &odd, &Ranges::of(&rows)).value;
+            let own = all.score_without(17, &odd, Some(&Ranges::of(&rows))).value;
             let fresh = without.score(&odd).value;
             assert!(told < fresh - 8.0, "the hour has taught itself: {told}, {fresh} without it");
             assert!((own - fresh).abs() < 1.5, "{own}, {fresh} without it");

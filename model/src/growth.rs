@@ -15,7 +15,7 @@ use crate::forest::ForestValidParams;
 use crate::grown::{Grown, Ranges};
 use crate::random::Random;
 use crate::reservoir::{MAX_ROWS, Point};
-use crate::threshold::{MAX_SCORES, Past};
+use crate::threshold::Recall;
 
 /// From its beginning to its publication, on the boot clock of the events: a hundred times as long as it takes.
 const PUBLISHED_AFTER_NS: u64 = 1_000_000_000;
@@ -25,7 +25,7 @@ const PUBLISHED_AFTER_NS: u64 = 1_000_000_000;
 pub(crate) struct Growth {
     pub params: ForestValidParams,
     /// The forest as it is, to be changed.
-    pub grown: Grown,
+    pub grown: Arc<Grown>,
     /// First tree, and how many.
     pub first: usize,
     pub many: usize,
@@ -33,8 +33,8 @@ pub(crate) struct Growth {
     pub measure: bool,
     pub points: Vec<Point>,
     pub random: Random,
-    /// Closed episodes by their number, whose scores shall be those of the new forest.
-    pub past: Vec<(u64, Past)>,
+    /// Closed episodes whose scores shall be those of the new forest.
+    pub recall: Recall,
 }
 
 /// What came of it.
@@ -47,11 +47,10 @@ pub(crate) struct Crop {
 
 impl Growth {
     fn finish(&self) -> Crop {
-        let (mut grown, mut random, trees) = (self.grown.clone(), self.random.clone(), self.params.trees());
+        let (mut grown, mut random, trees) = (Grown::clone(&self.grown), self.random.clone(), self.params.trees());
         let due = (self.first..self.first + self.many).map(|tree| tree % trees);
         grown.grow(&self.params, due, self.measure, &self.points, &mut random);
-        let ranges = Ranges::of(&self.points);
-        let scores = self.past.iter().map(|(number, past)| (*number, past.score_by(&grown, &ranges))).collect();
+        let scores = self.recall.scores(&grown, &Ranges::of(&self.points));
         Crop { grown, scores }
     }
 }
@@ -87,7 +86,7 @@ impl Growing {
 
     /// Whether what was read from a snapshot can be grown.
     pub fn is_sound(&self, params: &ForestValidParams) -> bool {
-        let Growth { params: own, grown, first, many, points, past, .. } = self.growth.as_ref();
+        let Growth { params: own, grown, first, many, points, recall, .. } = self.growth.as_ref();
         let trees = params.trees();
         own == params
             && grown.is_sound(trees)
@@ -96,8 +95,7 @@ impl Growing {
             && (grown.trees() == trees || *many == trees)
             && points.len() <= MAX_ROWS
             && points.iter().all(|point| point.vector.is_finite())
-            && past.len() <= MAX_SCORES
-            && past.iter().all(|(_, past)| past.is_sound())
+            && recall.is_sound(trees)
     }
 }
 
@@ -120,7 +118,7 @@ mod tests {
     use super::*;
     use crate::features::{Coordinate, FeatureVector};
     use crate::forest::ForestParams;
-    use crate::threshold::Calibration;
+    use crate::threshold::{Calibration, Past};
 
     fn growth(seed: u64) -> Growth {
         let mut random = Random::new(seed);
@@ -134,16 +132,16 @@ mod tests {
         strange.raise(Coordinate::Net, 20.0);
         Growth {
             params: ForestParams::new(16, 64, seed).check().expect("good parameters"),
-            grown: Grown::default(),
+            grown: Arc::default(),
             first: 0,
             many: 16,
             measure: true,
             points,
             random,
-            past: vec![
-                (7, Past::new(Time::default(), 3.0, vec![(5, strange)])),
-                (9, Past::new(Time::default(), 4.0, Vec::new())),
-            ],
+            recall: Recall::of(vec![
+                (7, Past::new(Arc::from("a"), Time::default(), 3.0, vec![(5, strange)])),
+                (9, Past::new(Arc::from("a"), Time::default(), 4.0, Vec::new())),
+            ]),
         }
     }
 
@@ -185,15 +183,15 @@ mod tests {
         let day = |hour: u64| Time { unix_ns: (hour - 99) * 86_400_000_000_000, boot_ns: 0 };
         let mut calibration = Calibration::default();
         calibration.begin(Time { unix_ns: 1, boot_ns: 0 });
-        quiet.past.clear();
+        quiet.recall = Recall::default();
         let before = quiet.finish().grown;
         for hour in hours.clone() {
-            let past = Past::new(day(hour), 0.0, vec![(hour, vector(hour))]);
+            let past = Past::new(Arc::from("a"), day(hour), 0.0, vec![(hour, vector(hour))]);
             calibration.add(past, before.score(&vector(hour)).value, 1.0);
         }
         let level = |calibration: &Calibration| calibration.threshold(day(110), 1.0, 30.0).level;
         let old = level(&calibration);
-        loud.past = calibration.past();
+        loud.recall = Recall::of(calibration.past());
         let crop = loud.finish();
         calibration.rescore(&crop.scores);
         let reach = hours.filter(|hour| crop.grown.score(&vector(*hour)).value >= level(&calibration)).count();
@@ -218,7 +216,8 @@ mod tests {
         broken.points[3].vector.bits[2] = f64::NAN;
         assert!(!sound(broken));
         let mut broken = growth(1);
-        broken.past[0].1 = Past::new(Time::default(), f64::INFINITY, Vec::new());
+        let past = Past::new(Arc::from("a"), Time::default(), f64::INFINITY, Vec::new());
+        broken.recall = Recall::of(vec![(1, past)]);
         assert!(!sound(broken));
     }
 }

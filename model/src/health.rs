@@ -22,7 +22,8 @@ const LOOK_NS: u64 = 10_000_000_000;
 const NON_FINITE_NS: u64 = 86_400_000_000_000;
 /// Bits by which made-up vectors must differ: less is the same.
 const SAME: f64 = 1e-6;
-/// Made-up vectors lie so many bits beyond the benign range in one coordinate, and must stand out by half of them.
+/// Made-up vectors lie so many bits beyond the benign range in one coordinate, and twice as many; each step must tell by half
+/// as much.
 const BEYOND: f64 = 8.0;
 
 /// The state of the model, and the facts behind it.
@@ -45,7 +46,7 @@ pub enum HealthState {
         /// Made-up vectors.
         asked: usize,
     },
-    /// What is ordinary is over the threshold, or what is strange does not stand out.
+    /// What is ordinary is over the threshold, or what is strange does not stand out, or not the more the stranger it is.
     Saturated {
         /// Bits of a vector without any surprise.
         quiet: f64,
@@ -280,6 +281,7 @@ impl Model {
             AnyDetector::Constant => HealthState::Constant { depth: 0.0, asked: 0 },
             AnyDetector::Forest(_) if trees == 0 => HealthState::Untrained { rows, needed: FIRST_ROWS },
             AnyDetector::Forest(forest) => examined(forest.as_ref(), forest.limits(), self.threshold().level, self.now),
+            AnyDetector::Random(_) => examined(&self.detector, [BEYOND; COORDINATES], self.threshold().level, self.now),
         }
     }
 }
@@ -288,11 +290,14 @@ impl Model {
 fn examined(detector: &dyn Detector, limits: [f64; COORDINATES], level: f64, now: Time) -> HealthState {
     let attainable = FeatureVector { bits: SCHEMA.map(|row| row.attainable) };
     let quiet = detector.score(&FeatureVector::default());
-    let beyond = Coordinate::ALL.map(|coordinate| {
+    let so_far_out = |coordinate: Coordinate, times: f64| {
         let mut vector = FeatureVector::default();
-        vector.raise(coordinate, limits[coordinate as usize] + BEYOND);
+        vector.raise(coordinate, limits[coordinate as usize] + times * BEYOND);
         detector.score(&vector)
-    });
+    };
+    let beyond = Coordinate::ALL.map(|coordinate| so_far_out(coordinate, 1.0));
+    let rises =
+        |coordinate: Coordinate| so_far_out(coordinate, 2.0).value > beyond[coordinate as usize].value + BEYOND / 2.0;
     let most = reachable(&detector.score(&attainable));
     let strange = beyond.iter().map(|score| score.value).fold(f64::INFINITY, f64::min);
     if !beyond.iter().all(|score| score.value.is_finite()) || !quiet.value.is_finite() || !most.is_finite() {
@@ -301,7 +306,8 @@ fn examined(detector: &dyn Detector, limits: [f64; COORDINATES], level: f64, now
     if beyond.iter().all(|score| (score.depth - quiet.depth).abs() < SAME) {
         return HealthState::Constant { depth: quiet.depth, asked: beyond.len() + 1 };
     }
-    if quiet.value >= level || strange < quiet.value + BEYOND / 2.0 {
+    let stands_out = strange >= quiet.value + BEYOND / 2.0 && Coordinate::ALL.into_iter().all(rises);
+    if quiet.value >= level || !stands_out {
         return HealthState::Saturated { quiet: quiet.value, strange, level };
     }
     if level > most { HealthState::Unreachable { level, most } } else { HealthState::Healthy }
@@ -334,6 +340,10 @@ mod tests {
         }
 
         fn offer(&mut self, _: u64, _: Time, _: FeatureVector, _: &[(Fact, f64)]) {}
+
+        fn usual(&self) -> [(f64, f64); COORDINATES] {
+            Default::default()
+        }
 
         fn size(&self) -> (usize, usize) {
             (100, 1)

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use collector_common::flow::Why;
+use collector_common::process::EXEC_RENEWED;
 use collector_common::syscall;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ const MINUTE_NS: u64 = 60_000_000_000;
 const MAX_DESTINATIONS: usize = 256;
 /// Trigrams that a verdict names.
 const NAMED_TRIGRAMS: usize = 8;
+/// See [`crate::Process::exe`].
+const UNKNOWN: &str = "?";
 /// A quantity of a workload is judged once it was seen this often.
 const SETTLED_NUMBERS: u32 = 30;
 
@@ -159,16 +162,18 @@ impl Model {
             self.unmodelled = self.unmodelled.saturating_add(1);
             return None;
         }
-        self.workloads.entry(name.clone()).or_default().note(event);
         let exe = facts::program(&event.process.exe, event.process.script.as_ref());
+        self.workloads.entry(name.clone()).or_default().note(event, &exe);
         let early = is_early(&event.body);
-        let complete = !matches!(&event.body, Body::Window(window) if window.missed > 0);
+        let lost = share_lost(&event.body);
+        let complete = lost == 0.0;
         let anchor = self.episodes.anchor_of(&event.process);
         let quantities = self.quantities(event, anchor);
         let stated = facts::stated_by(event);
 
         let known = self.workloads.get(name)?;
-        let surprises = weigh(&stated, known, &self.host, standing);
+        let surprises = weigh(&stated, known, &self.host, standing, event.at);
+        let stale = known.stale(event.at).any(|program| *program == exe);
         let sequence = surprise_of(event, known, &exe, &self.pool);
         let mut own = vector_of(&surprises, &sequence, &quantities, known, &self.measures);
         if let Some(coordinate) = self.without {
@@ -180,7 +185,8 @@ impl Model {
             recent.join_into(event.at, &mut together);
         }
         let vector = together.own;
-        let score = self.vigil.checked(self.detector.score(&vector), event.at);
+        let score = self.own.mixed(name, &vector, self.detector.score(&vector));
+        let score = self.vigil.checked(score, event.at);
 
         let level = self.threshold().level;
         let mut evidence = evidence(&surprises, standing);
@@ -195,7 +201,8 @@ impl Model {
         let episode = self.episodes.add(anchor, name, event.at, &evidence, level);
         let trigrams =
             sequence.novel.iter().take(NAMED_TRIGRAMS).map(|(trigram, _)| names::trigram(*trigram)).collect();
-        let explanation = Explanation::of(&vector, &score, |coordinate| because(coordinate, &surprises, &sequence));
+        let because = |coordinate| because(coordinate, &surprises, &sequence);
+        let explanation = Explanation::of(&vector, &score, &self.detector.usual(), because);
 
         if !complete {
             self.episodes.spoil(anchor);
@@ -221,7 +228,7 @@ impl Model {
         self.tend_forest(event.at);
         let mut facts = reported(surprises);
         facts.sort_by(|a, b| b.bits.total_cmp(&a.bits).then_with(|| a.fact.cmp(&b.fact)));
-        Some(Verdict { vector, score, facts, explanation, episode, trigrams, complete })
+        Some(Verdict { vector, score, facts, explanation, episode, trigrams, complete, lost, stale })
     }
 
     pub(crate) fn has_room_for(&self, anchor: u64) -> bool {
@@ -248,6 +255,7 @@ impl Model {
             _ => 3,
         };
         let cell = cell(&event.process.workload, exe, kind);
+        self.own.offer(&event.process.workload, cell, event.at, row.settled, &row.novel);
         self.detector.offer(cell, event.at, row.settled, &row.novel);
     }
 
@@ -267,7 +275,10 @@ impl Model {
 }
 
 impl Workload {
-    fn note(&mut self, event: &Event) {
+    fn note(&mut self, event: &Event, exe: &Arc<str>) {
+        if matches!(&event.body, Body::Exec(exec) if exec.bits & EXEC_RENEWED != 0) {
+            self.renew(exe, event.at);
+        }
         let tally = &mut self.tally;
         tally.first.get_or_insert(event.at);
         tally.last = event.at;
@@ -297,6 +308,17 @@ fn lesson_of(own: FeatureVector, surprises: &[FactSurprise]) -> Lesson {
     Lesson { settled, novel: novel.map(|surprise| (surprise.fact.clone(), surprise.bits)).collect() }
 }
 
+/// Share of an event's calls that were overwritten before they could be told.
+fn share_lost(body: &Body) -> f64 {
+    match body {
+        Body::Window(window) if window.missed > 0 => {
+            let missed = f64::from(window.missed);
+            missed / (missed + window.trace.len() as f64)
+        }
+        _ => 0.0,
+    }
+}
+
 /// Whether the kernel reports it before it is over: a window that goes on filling, a connection that may yet be denied. It
 /// comes again when it is, and only then teaches. The window of an idle thread teaches at once, although it comes again: a
 /// daemon's main thread may wait in it for months, and what it did at its start would be new at every start.
@@ -309,17 +331,22 @@ fn is_early(body: &Body) -> bool {
 }
 
 /// Each fact's bits against what the workload is judged by.
-fn weigh(stated: &[Fact], known: &Workload, host: &Counts, standing: Standing) -> Vec<FactSurprise> {
+fn weigh(stated: &[Fact], known: &Workload, host: &Counts, standing: Standing, at: Time) -> Vec<FactSurprise> {
     let reference = match standing {
         Standing::Ready => known.reference(),
         Standing::Learning => &known.learned,
+    };
+    let bits = |fact: &Fact| match known.stale(at).any(|program| fact.is_of(program)) {
+        true => counts::inherited_bits(fact, &reference.facts, host),
+        false => counts::bits(fact, Some(&reference.facts), host),
     };
     let mut surprises: Vec<FactSurprise> = stated
         .iter()
         .map(|fact| FactSurprise {
             fact: fact.clone(),
-            bits: counts::bits(fact, Some(&reference.facts), host),
-            novel: reference.facts.get(fact).is_none(),
+            bits: bits(fact),
+            novel: is_new(fact, &reference.facts),
+            expected: is_expected(fact, &reference.facts),
             usual: usual(fact, &reference.facts),
             class_a: fact.family().class_a,
         })
@@ -334,6 +361,27 @@ fn weigh(stated: &[Fact], known: &Workload, host: &Counts, standing: Standing) -
         to.bits = to.bits.min(port + prefix);
     }
     surprises
+}
+
+/// Whether a baseline lacks a fact. A program whose start was lost has no name: what any other of the workload reaches is not
+/// new for it, or each lost record would be somebody's finding.
+fn is_new(fact: &Fact, reference: &Counts) -> bool {
+    match fact {
+        Fact::Destination { exe, address, port, protocol } if &**exe == UNKNOWN => {
+            let wanted = (address, port, protocol);
+            let is_it = |known: &Fact| matches!(known, Fact::Destination { address, port, protocol, .. } if (address, port, protocol) == wanted);
+            !reference.facts().any(|(known, _)| is_it(known))
+        }
+        _ => reference.get(fact).is_none(),
+    }
+}
+
+/// Whether a fact is new where all that is new about it is daily bread: whoever reaches new addresses all day, always on the
+/// same port, has not reached new ports.
+fn is_expected(fact: &Fact, reference: &Counts) -> bool {
+    let parts = fact.parts();
+    let mut new = std::iter::once(fact).chain(&parts).filter(|fact| reference.get(fact).is_none()).peekable();
+    new.peek().is_some() && new.all(|fact| reference.is_used_to_news(fact))
 }
 
 fn usual(fact: &Fact, reference: &Counts) -> String {

@@ -9,6 +9,7 @@
 //!       ─► numeric: bits of how much, how many, how often ─┴─► features: 8 coordinates
 //!                                                                  │
 //!              reservoir ─► growth ─► grown: score = depth + gap ◄─┘   (forest: quantiser, tree; plain rows: stream)
+//!                                        │   own: mixed with the workload's own forest
 //!                                        │
 //!        episode: evidence of one subtree added up ─► threshold: return level ─► verdict, explained
 //! ```
@@ -35,6 +36,7 @@ mod knowledge;
 pub mod names;
 pub mod numeric;
 pub mod online;
+pub mod own;
 pub mod params;
 pub mod paths;
 pub mod purge;
@@ -76,9 +78,10 @@ use episode::{Closed, Episodes};
 use health::Vigil;
 use judge::Recent;
 use online::AnyDetector;
+use own::OwnForests;
 use params::ValidParams;
 use sequence::Sequences;
-use threshold::Calibration;
+use threshold::{Calibration, Recall};
 use workload::{Measures, Workload};
 
 /// Workloads that the model holds; the events of further ones are not judged, and counted.
@@ -102,6 +105,8 @@ pub struct FactSurprise {
     pub bits: f64,
     /// Absent from what the workload is judged against.
     pub novel: bool,
+    /// New where new values are daily bread ([`Counts::is_used_to_news`]): not told as a finding of its own.
+    pub expected: bool,
     /// What is usual there, in words.
     pub usual: String,
     /// Exec edge or destination: what a denial may be founded on.
@@ -125,6 +130,10 @@ pub struct Verdict {
     pub trigrams: Vec<Arc<str>>,
     /// No call of this evidence was lost.
     pub complete: bool,
+    /// Share of its calls that were lost, 0–1. Its bits are then a lower bound: what is not there surprises nobody.
+    pub lost: f64,
+    /// The program's file is another one since less than a day: what its workload knows of it is inherited and counts half.
+    pub stale: bool,
 }
 
 /// Everything learnt on one host.
@@ -136,6 +145,7 @@ pub struct Model {
     pool: Sequences,
     measures: Measures,
     detector: AnyDetector,
+    own: OwnForests,
     episodes: Episodes,
     calibration: Calibration,
     /// Read for every event, and renewed when time passes.
@@ -160,6 +170,7 @@ impl Model {
         let (budget, start) = (params.get().budget_per_day, params.get().start_threshold);
         Ok(Self {
             detector: AnyDetector::new(params.get()),
+            own: OwnForests::new(params.get()),
             threshold: Calibration::default().threshold(Time::default(), budget, start),
             params,
             workloads: BTreeMap::new(),
@@ -201,7 +212,11 @@ impl Model {
     fn tend_forest(&mut self, at: Time) {
         let AnyDetector::Forest(forest) = &mut self.detector else { return };
         let published = forest.publish(at);
-        forest.begin_what_is_due(at, &self.host, || self.calibration.past());
+        self.own.publish(at);
+        forest.begin_what_is_due(at, &self.host, || Recall::of(self.calibration.past()).with(self.own.says()));
+        if !forest.is_growing() {
+            self.own.begin_one(at, &self.host);
+        }
         if let Some(scores) = published {
             self.calibration.rescore(&scores);
             self.renew_threshold();
@@ -235,6 +250,11 @@ impl Model {
         if let Some(known) = self.workloads.get_mut(workload) {
             known.frozen = None;
         }
+    }
+
+    /// The forests that workloads have of their own.
+    pub fn own_forests(&self) -> &OwnForests {
+        &self.own
     }
 
     /// The level in force.
@@ -284,6 +304,7 @@ impl Model {
         let own = [
             self.host.fault(),
             self.detector.fault(self.params.get()),
+            self.own.fault(self.params.get()),
             self.episodes.fault(),
             self.calibration.fault(),
             (!self.threshold.is_sound()).then_some("the threshold"),

@@ -3,6 +3,8 @@
 //! Rows come in by [`Detector::offer`]; trees that are due grow beside ([`crate::growth`]); what scores is published as a whole
 //! ([`crate::grown`]).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
@@ -15,7 +17,7 @@ use crate::growth::{Growing, Growth};
 use crate::params::{DetectorKind, Params};
 use crate::random::Random;
 use crate::reservoir::Reservoir;
-use crate::threshold::Past;
+use crate::threshold::Recall;
 
 /// Rows before the forest is grown for the first time.
 pub const FIRST_ROWS: u64 = 64;
@@ -25,6 +27,8 @@ const ROWS_PER_TREE: u64 = 256;
 const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
 /// Least spread of a coordinate: most rows have no bits in most of them, and a fraction of a bit is no surprise.
 const LEAST_BITS: f64 = 1.0;
+/// Bits that [`DetectorKind::Random`] gives at most, as many as the forest gives to what is strange.
+const MOST_BY_LOT: f64 = 20.0;
 
 /// What a vector is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +53,9 @@ pub trait Detector {
     /// Offers a vector for learning; see [`Reservoir::offer`].
     fn offer(&mut self, cell: u64, at: Time, settled: FeatureVector, novel: &[(Fact, f64)]);
 
+    /// Between which bits 98 % of the rows lie, by coordinate; zeros as long as nothing was grown.
+    fn usual(&self) -> [(f64, f64); COORDINATES];
+
     /// Rows held and trees grown.
     fn size(&self) -> (usize, usize);
 }
@@ -57,7 +64,7 @@ pub trait Detector {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PooledForest {
     params: ForestValidParams,
-    grown: Grown,
+    grown: Arc<Grown>,
     growing: Option<Growing>,
     reservoir: Reservoir,
     random: Random,
@@ -71,7 +78,7 @@ impl PooledForest {
     pub fn new(params: &Params) -> Self {
         Self {
             params: forest_params(params),
-            grown: Grown::default(),
+            grown: Arc::default(),
             growing: None,
             reservoir: Reservoir::new(params.seed ^ 0x7265_7365_7276),
             random: Random::new(params.seed),
@@ -87,7 +94,7 @@ impl PooledForest {
     }
 
     /// What is wrong with a forest that was read from a snapshot, given the parameters that stand beside it.
-    fn fault(&self, params: &Params) -> Option<&'static str> {
+    pub(crate) fn fault(&self, params: &Params) -> Option<&'static str> {
         let own = self.params != forest_params(params) || self.next_tree >= params.trees;
         let growing = self.growing.as_ref().is_some_and(|growing| !growing.is_sound(&self.params));
         (own || growing || !self.grown.is_sound(params.trees))
@@ -95,21 +102,31 @@ impl PooledForest {
             .or_else(|| self.reservoir.fault())
     }
 
-    /// Begins to grow the trees that are due, unless some are growing. `past`: closed episodes by number, which the new forest
-    /// shall score.
-    pub fn begin_what_is_due(&mut self, at: Time, host: &Counts, past: impl FnOnce() -> Vec<(u64, Past)>) {
+    /// What scores now.
+    pub(crate) fn grown(&self) -> &Arc<Grown> {
+        &self.grown
+    }
+
+    /// Whether trees are growing.
+    pub(crate) fn is_growing(&self) -> bool {
+        self.growing.is_some()
+    }
+
+    /// Begins to grow the trees that are due, unless some are growing. `recall`: the closed episodes that the new forest shall
+    /// score.
+    pub fn begin_what_is_due(&mut self, at: Time, host: &Counts, recall: impl FnOnce() -> Recall) {
         let due = if self.growing.is_none() { self.trees_due(at) } else { None };
         let Some(many) = due else { return };
         let growth = Growth {
             params: self.params.clone(),
-            grown: self.grown.clone(),
+            grown: Arc::clone(&self.grown),
             first: self.next_tree,
             many,
             // The scale is measured anew once in a turnover, and while the model is young.
             measure: many > 1 || self.next_tree == 0,
             points: self.reservoir.points(host),
             random: Random::new(self.random.draw()),
-            past: past(),
+            recall: recall(),
         };
         self.growing = Some(Growing::begin(at, growth));
         self.next_tree = (self.next_tree + many) % self.params.trees();
@@ -120,7 +137,7 @@ impl PooledForest {
     /// Takes a forest over whose time has come; what it says about the closed episodes, by number.
     pub fn publish(&mut self, at: Time) -> Option<Vec<(u64, f64)>> {
         let crop = self.growing.take_if(|growing| growing.is_due(at))?.harvest();
-        self.grown = crop.grown;
+        self.grown = Arc::new(crop.grown);
         Some(crop.scores)
     }
 
@@ -155,6 +172,10 @@ impl Detector for PooledForest {
         self.reservoir.offer(cell, at, settled, novel);
     }
 
+    fn usual(&self) -> [(f64, f64); COORDINATES] {
+        self.grown.usual()
+    }
+
     fn size(&self) -> (usize, usize) {
         (self.reservoir.len(), self.grown.trees())
     }
@@ -167,6 +188,8 @@ pub enum AnyDetector {
     Forest(Box<PooledForest>),
     /// [`DetectorKind::Constant`].
     Constant,
+    /// [`DetectorKind::Random`], with its seed.
+    Random(u64),
 }
 
 impl AnyDetector {
@@ -175,6 +198,7 @@ impl AnyDetector {
         match params.detector {
             DetectorKind::Forest => Self::Forest(Box::new(PooledForest::new(params))),
             DetectorKind::Constant => Self::Constant,
+            DetectorKind::Random => Self::Random(params.seed),
         }
     }
 
@@ -183,6 +207,7 @@ impl AnyDetector {
         match (self, params.detector) {
             (Self::Forest(forest), DetectorKind::Forest) => forest.fault(params),
             (Self::Constant, DetectorKind::Constant) => None,
+            (Self::Random(seed), DetectorKind::Random) if *seed == params.seed => None,
             _ => Some("another detector than the parameters ask for"),
         }
     }
@@ -193,6 +218,7 @@ impl Detector for AnyDetector {
         match self {
             Self::Forest(forest) => forest.score(vector),
             Self::Constant => AnomalyScore::default(),
+            Self::Random(seed) => by_lot(*seed, vector),
         }
     }
 
@@ -202,12 +228,29 @@ impl Detector for AnyDetector {
         }
     }
 
+    fn usual(&self) -> [(f64, f64); COORDINATES] {
+        match self {
+            Self::Forest(forest) => forest.usual(),
+            Self::Constant | Self::Random(_) => Default::default(),
+        }
+    }
+
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Forest(forest) => forest.size(),
-            Self::Constant => (0, 0),
+            Self::Constant | Self::Random(_) => (0, 0),
         }
     }
+}
+
+/// Up to [`MOST_BY_LOT`] bits for any vector, always the same ones for the same vector, on one coordinate.
+fn by_lot(seed: u64, vector: &FeatureVector) -> AnomalyScore {
+    let mixed = vector.bits.iter().fold(seed, |mixed, bits| Random::new(mixed ^ bits.to_bits()).draw());
+    let mut lot = Random::new(mixed);
+    let (value, coordinate) = (MOST_BY_LOT * lot.unit(), lot.below(COORDINATES));
+    let mut contributions = [0.0; COORDINATES];
+    contributions[coordinate] = value;
+    AnomalyScore { value, depth: MOST_BY_LOT - value, median_depth: MOST_BY_LOT, gap: 0.0, contributions }
 }
 
 #[cfg(test)]
@@ -235,7 +278,7 @@ mod tests {
             let time = Time { unix_ns: n * MINUTE, boot_ns: n * MINUTE };
             forest.offer(n % 7, time, row(&mut random), &[]);
             forest.publish(time);
-            forest.begin_what_is_due(time, &host, Vec::new);
+            forest.begin_what_is_due(time, &host, Recall::default);
         }
         forest
     }

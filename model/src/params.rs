@@ -28,6 +28,8 @@ pub enum DetectorKind {
     Forest,
     /// Nothing is ever anomalous: exists so that tests can show that the forest matters.
     Constant,
+    /// Anything may be anomalous, by lot: exists so that tests can show that health sees it and detection fails.
+    Random,
 }
 
 impl Default for Params {

@@ -6,6 +6,7 @@
 //! level says nothing and the start value is used.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::episode::strongest;
 use crate::event::Time;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::grown::{Grown, Ranges};
+use crate::own::{MAX_OWN, OwnSay, mix};
 
 /// Independent exceedances before the host's own level is used.
 const ENOUGH: f64 = 5.0;
@@ -51,6 +53,8 @@ impl Threshold {
 /// What the score of a closed episode was made of, so that a newer forest can be asked what it is worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
+    /// Whose episode it was.
+    workload: Arc<str>,
     /// When it closed.
     closed: Time,
     /// The part of facts and calls: it stays what it was.
@@ -60,16 +64,20 @@ pub struct Past {
 }
 
 impl Past {
-    /// One that closed at a time, with the bits of its facts and calls and the vectors behind the rest, with their hours.
-    pub fn new(closed: Time, fixed: f64, vectors: Vec<(u64, FeatureVector)>) -> Self {
-        Self { closed, fixed, vectors }
+    /// One of a workload that closed at a time, with the bits of its facts and calls and the vectors behind the rest, with their hours.
+    pub fn new(workload: Arc<str>, closed: Time, fixed: f64, vectors: Vec<(u64, FeatureVector)>) -> Self {
+        Self { workload, closed, fixed, vectors }
     }
 
-    /// What it is worth to a forest that is not told what its own hours taught.
-    pub(crate) fn score_by(&self, grown: &Grown, ranges: &Ranges) -> f64 {
+    /// What it is worth to the pooled forest and the workload's own, neither told what its hours taught.
+    fn score_by(&self, grown: &Grown, ranges: &Ranges, own: Option<&OwnSay>) -> f64 {
         let mut most = [0.0_f64; COORDINATES];
         for (hour, vector) in &self.vectors {
-            let score = grown.score_without(*hour, vector, ranges);
+            let pool = grown.score_without(*hour, vector, Some(ranges));
+            let score = match own {
+                Some((share, own)) => mix(*share, &own.score_without(*hour, vector, None), &pool),
+                None => pool,
+            };
             most.iter_mut().zip(score.contributions).for_each(|(most, part)| *most = most.max(part));
         }
         self.fixed + strongest(most.iter())
@@ -79,6 +87,39 @@ impl Past {
     pub(crate) fn is_sound(&self) -> bool {
         let vectors = self.vectors.iter().all(|(_, vector)| vector.is_finite());
         self.fixed.is_finite() && self.vectors.len() <= COORDINATES && vectors
+    }
+}
+
+/// What a new forest is to score: closed episodes by number, and what the own forests of their workloads say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recall {
+    past: Vec<(u64, Past)>,
+    own: BTreeMap<Arc<str>, OwnSay>,
+}
+
+impl Recall {
+    /// Of these, where no workload has a forest of its own.
+    pub(crate) fn of(past: Vec<(u64, Past)>) -> Self {
+        Self { past, own: BTreeMap::new() }
+    }
+
+    /// With these own forests.
+    pub(crate) fn with(self, own: BTreeMap<Arc<str>, OwnSay>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// What they are worth, by number.
+    pub(crate) fn scores(&self, grown: &Grown, ranges: &Ranges) -> Vec<(u64, f64)> {
+        let score = |past: &Past| past.score_by(grown, ranges, self.own.get(&past.workload));
+        self.past.iter().map(|(number, past)| (*number, score(past))).collect()
+    }
+
+    /// Whether one that was read from a snapshot can have been asked for.
+    pub(crate) fn is_sound(&self, trees: usize) -> bool {
+        self.past.len() <= MAX_SCORES
+            && self.past.iter().all(|(_, past)| past.is_sound())
+            && self.own.len() <= MAX_OWN
+            && self.own.values().all(|(share, own)| (0.0..=1.0).contains(share) && own.is_sound(trees))
     }
 }
 
@@ -206,7 +247,7 @@ mod tests {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
         (0..100).for_each(|n| {
-            calibration.add(Past::new(day(f64::from(n) * 0.07), 0.0, Vec::new()), f64::from(n) / 2.0, 1.0)
+            calibration.add(Past::new("a".into(), day(f64::from(n) * 0.07), 0.0, Vec::new()), f64::from(n) / 2.0, 1.0)
         });
         let early = calibration.threshold(day(4.0), 1.0, 30.0);
         assert!(!early.calibrated && early.level == 30.0);
@@ -225,7 +266,8 @@ mod tests {
     fn a_quiet_host_does_not_page_about_nothing() {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
-        (0..50).for_each(|n| calibration.add(Past::new(day(f64::from(n) * 0.2), 0.0, Vec::new()), 1.0, 1.0));
+        (0..50)
+            .for_each(|n| calibration.add(Past::new("a".into(), day(f64::from(n) * 0.2), 0.0, Vec::new()), 1.0, 1.0));
         assert_eq!(calibration.threshold(day(10.0), 1.0, 30.0).level, LEAST);
     }
 
@@ -234,7 +276,11 @@ mod tests {
         let mut calibration = Calibration::default();
         calibration.begin(day(0.0));
         (0..6_000).for_each(|n| {
-            calibration.add(Past::new(day(f64::from(n) / 200.0), 0.0, Vec::new()), f64::from(n % 100), 100.0)
+            calibration.add(
+                Past::new("a".into(), day(f64::from(n) / 200.0), 0.0, Vec::new()),
+                f64::from(n % 100),
+                100.0,
+            )
         });
         let threshold = calibration.threshold(day(30.0), 100.0, 30.0);
         assert!(threshold.calibrated && threshold.exceedances <= 512, "{threshold:?}");
@@ -270,7 +316,7 @@ mod tests {
             let score = if n % 72 < 3 { 40.0 } else { 15.0 };
             let at =
                 if n % 72 < 3 { f64::from(n / 72 * 72) / 24.0 + f64::from(n % 72) * 1e-4 } else { f64::from(n) / 24.0 };
-            calibration.add(Past::new(day(at), 0.0, Vec::new()), score, 1.0);
+            calibration.add(Past::new("a".into(), day(at), 0.0, Vec::new()), score, 1.0);
         }
         let threshold = calibration.threshold(day(9.0), 1.0, 30.0);
         assert!(!threshold.calibrated && threshold.level == 30.0, "{threshold:?}");
@@ -283,7 +329,7 @@ mod tests {
         fn a_calibrated_level_was_reached_by_as_many_as_it_says(scores in proptest::collection::vec(0.0f64..100.0, 10..400)) {
             let mut calibration = Calibration::default();
             calibration.begin(day(0.0));
-            scores.iter().enumerate().for_each(|(n, score)| calibration.add(Past::new(day(n as f64 * 0.02), 0.0, Vec::new()), *score, 1.0));
+            scores.iter().enumerate().for_each(|(n, score)| calibration.add(Past::new("a".into(), day(n as f64 * 0.02), 0.0, Vec::new()), *score, 1.0));
             let threshold = calibration.threshold(day(8.0), 1.0, 30.0);
             prop_assert!(threshold.calibrated || threshold.independent < ENOUGH);
             prop_assume!(threshold.calibrated);

@@ -23,6 +23,8 @@ const MAX_WAITING: usize = 1_024;
 const DAYS_TO_WAIT: u64 = 35;
 /// Programs that a workload holds.
 pub const MAX_PROGRAMS: usize = 256;
+/// For so long the counts of a program that is another one now count half; unix clock.
+const STALE_NS: u64 = DAY;
 
 /// Distributions that are compared one-sidedly.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -96,6 +98,12 @@ pub struct Workload {
     pub tally: Tally,
     /// Courses of its quantities since it is judged.
     pub drift: Drift,
+    /// Programs whose file is another one than the frozen baseline was learnt from, and since when.
+    renewed: BTreeMap<Arc<str>, Time>,
+}
+
+fn is_within_a_day(since: Time, at: Time) -> bool {
+    at.unix_ns.saturating_sub(since.unix_ns) < STALE_NS
 }
 
 /// How much evidence a workload has given.
@@ -126,7 +134,23 @@ impl Workload {
         if self.waiting.len() > MAX_PROGRAMS || self.waiting.values().any(|waiting| waiting.len() > MAX_WAITING) {
             return Some("calls that wait to be admitted");
         }
+        if self.renewed.len() > MAX_PROGRAMS {
+            return Some("renewed programs");
+        }
         self.learned.fault().or_else(|| self.frozen.as_deref().and_then(Baseline::fault))
+    }
+
+    /// A program of it is another one now. Whatever it was that is not judged yet has learnt from the one there is.
+    pub(crate) fn renew(&mut self, program: &Arc<str>, at: Time) {
+        self.renewed.retain(|_, since| is_within_a_day(*since, at));
+        if self.frozen.is_some() && self.renewed.len() < MAX_PROGRAMS {
+            self.renewed.insert(program.clone(), at);
+        }
+    }
+
+    /// Programs that its baseline has only inherited, at this time.
+    pub(crate) fn stale(&self, at: Time) -> impl Iterator<Item = &Arc<str>> {
+        self.renewed.iter().filter(move |(_, since)| is_within_a_day(**since, at)).map(|(program, _)| program)
     }
 
     /// What it is judged against.
@@ -166,6 +190,8 @@ pub struct WorkloadSummary {
     pub overflow: u64,
     /// Whether there is a frozen baseline.
     pub frozen: bool,
+    /// Programs whose file is another one since less than a day: their counts are inherited and count half.
+    pub stale: Vec<Arc<str>>,
 }
 
 impl Workload {
@@ -185,6 +211,7 @@ impl Workload {
     pub(crate) fn freeze(&mut self) {
         self.frozen = Some(Box::new(self.learned.clone()));
         self.waiting.clear();
+        self.renewed.clear();
         self.drift = Drift::default();
     }
 
@@ -242,6 +269,7 @@ impl Workload {
                 + of.facts.overflow()
                 + sequences().map(Sequences::overflow).sum::<u64>(),
             frozen: self.frozen.is_some(),
+            stale: self.stale(self.tally.last).cloned().collect(),
         }
     }
 }

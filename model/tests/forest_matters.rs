@@ -40,6 +40,26 @@ fn an_attack_inside_a_process_is_found_by_the_forest_and_by_nothing_else() {
     }
 }
 
+/// Whether a detector is one: it finds the attack with every seed, and nothing in two minutes without it.
+fn detects(detector: DetectorKind) -> bool {
+    SEEDS.into_iter().all(|seed| {
+        let mut world = World::new(seed);
+        let mut model = learnt(params(seed, detector), &mut world);
+        let mut quiet = true;
+        for _ in 0..120 {
+            quiet &= !world.second().iter().any(|event| judge(&mut model, event).episode.over_threshold);
+        }
+        quiet && attacked(seed, detector).episode.over_threshold
+    })
+}
+
+/// Acceptance 1: who knows nothing fails detection, and health says so (`health.rs`).
+#[test]
+fn a_constant_and_a_lot_are_no_detectors() {
+    let each = [DetectorKind::Forest, DetectorKind::Constant, DetectorKind::Random].map(detects);
+    assert_eq!(each, [true, false, false]);
+}
+
 #[test]
 fn the_same_server_without_the_attack_stays_far_below() {
     for seed in SEEDS {

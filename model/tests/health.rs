@@ -49,6 +49,16 @@ fn a_detector_or_a_forest_that_says_the_same_about_everything_is_constant() {
 }
 
 #[test]
+fn a_detector_that_draws_lots_is_seen_through_whatever_the_seed() {
+    for seed in 0..200 {
+        let mut model = support::model(Params { seed, detector: DetectorKind::Random, ..Params::default() });
+        model.tick(World::new(seed).now());
+        let state = model.health().state;
+        assert!(matches!(state, HealthState::Saturated { .. }) && !state.may_deny() && state.is_fault(), "{state}");
+    }
+}
+
+#[test]
 fn a_trained_forest_is_healthy_and_says_since_when() {
     let (mut world, mut model) = shop(Params::default());
     model.tick(world.now());

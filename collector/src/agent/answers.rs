@@ -230,7 +230,12 @@ impl Judge {
         rows.map(|(name, readiness, summary)| {
             let mode = self.chain.policy.modes().rows().find(|row| row.workload == *name);
             let flags = readiness.flags;
-            let named = [(flags.partial, "partial"), (flags.tainted, "tainted"), (flags.too_quiet, "too-quiet")];
+            let named = [
+                (flags.partial, "partial"),
+                (flags.tainted, "tainted"),
+                (flags.too_quiet, "too-quiet"),
+                (flags.stale, "stale"),
+            ];
             BaselineRow {
                 workload: name.to_string(),
                 mode: mode.map_or(Mode::Learning, |row| row.mode),

@@ -56,7 +56,7 @@ pub fn status_cells(row: &BaselineRow) -> [String; 7] {
     [
         row.workload.clone(),
         format!("{}{falls_back}", name(&row.mode)),
-        if row.ready { "yes".to_owned() } else { [vec!["no".to_owned()], row.flags.clone()].concat().join(" ") },
+        [vec![if row.ready { "yes" } else { "no" }.to_owned()], row.flags.clone()].concat().join(" "),
         format!("{} windows, {} execs, {} flows", row.windows, row.execs, row.flows),
         format!(
             "{} exes, {} edges, {} destinations, {} trigrams",

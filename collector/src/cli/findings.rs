@@ -101,11 +101,12 @@ pub fn show(finding: &Finding) -> String {
         line(
             "Where",
             format!(
-                "{} on {}, {}; evidence lost {:.1} %",
+                "{} on {}, {}; evidence lost {:.1} %{}",
                 finding.workload,
                 finding.host,
                 name(&finding.mode),
-                100.0 * finding.lost
+                100.0 * finding.lost,
+                if finding.stale { "; stale: its program's file is new since less than a day" } else { "" }
             ),
         ),
         line("What", finding.title.clone()),
@@ -125,6 +126,9 @@ pub fn show(finding: &Finding) -> String {
         "",
         format!("score         {:.1} bits, threshold {:.1}{calibrated}{depth}", finding.score, finding.threshold),
     ));
+    for part in &finding.parts {
+        out.push(line("", format!("{:<13} {part}", part.coordinate.name())));
+    }
     if let Some(last) = finding.tree.last() {
         let login = last.loginuid.map_or_else(|| "none (daemon)".to_owned(), |uid| uid.to_string());
         out.push(line("Who", format!("uid {}, login {login}", last.uid)));

@@ -16,6 +16,7 @@ pub mod exe;
 pub mod identity;
 pub mod kubernetes;
 pub mod process;
+mod renewal;
 pub mod runtime;
 pub mod surroundings;
 pub mod take_in;
@@ -30,13 +31,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use collector_common::header::tgid_of;
-use collector_common::process::{EXEC_PRE_EXISTING, FORK_THREAD};
+use collector_common::process::{EXEC_PRE_EXISTING, EXEC_RENEWED, FORK_THREAD};
 use collector_common::{ExeId, deny, file, flow, process as kernel, syscall};
 use model::event::{self, Body, Event, Process};
 use serde::Serialize;
 
 use self::clock::Clock;
 use self::process::{Image, Sighting, Table};
+use self::renewal::Renewals;
 use self::surroundings::{Noting, Recorded, Surroundings};
 use self::who::ancestors_below;
 use self::workloads::Workloads;
@@ -77,6 +79,7 @@ pub struct Enricher<S> {
     table: Table,
     workloads: Workloads,
     names: HashSet<Arc<str>>,
+    renewals: Renewals,
     counters: Counters,
 }
 
@@ -89,6 +92,7 @@ impl<S: Surroundings> Enricher<S> {
             table: Table::default(),
             workloads: Workloads::default(),
             names: HashSet::new(),
+            renewals: Renewals::default(),
             counters: Counters::default(),
         }
     }
@@ -221,13 +225,14 @@ impl<S: Surroundings> Enricher<S> {
             process: Arc::clone(&process),
         };
         self.table.change(cookie, now);
+        let renewed = if self.renewals.note(exec, &process) { EXEC_RENEWED } else { 0 };
         let body = event::Exec {
             parent: exec.parent,
             parent_exe,
             parent_script,
             argv: image.argv,
             argv_full: exec.argv_full,
-            bits: exec.bits,
+            bits: exec.bits | renewed,
             euid: exec.euid,
             gid: exec.gid,
             netns: exec.netns,

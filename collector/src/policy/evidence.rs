@@ -1,13 +1,14 @@
 //! What one verdict says in the words of findings: kinds, sensors, reasons, title.
 
 use collector_common::file::Why;
-use model::Verdict;
+use collector_common::process::EXEC_MEMORY;
 use model::conduct::{self, EVIDENCE_BITS, base_name, peer};
 use model::event::{Body, Event};
+use model::{Fact, FactSurprise, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::mode::Mode;
-use crate::finding::{FindingType, Reason};
+use crate::finding::{FindingType, Reason, Severity};
 
 /// Facts below this many bits are not worth a line.
 const REASON_BITS: f64 = 1.0;
@@ -59,6 +60,18 @@ pub fn sensor(event: &Event, verdict: &Verdict) -> Option<Sensor> {
     conduct::is_evidence(verdict).then_some(sensor)
 }
 
+/// How bad an event is without any other's word. Code that only memory holds, and that no workload of this host ever ran, needs
+/// no second witness; otherwise it is bad enough to be looked at today, as is a deleted file.
+pub fn alone(event: &Event, verdict: &Verdict) -> Severity {
+    let from_memory = matches!(&event.body, Body::Exec(exec) if exec.bits & EXEC_MEMORY != 0);
+    let is_unheard = |fact: &FactSurprise| matches!(fact.fact, Fact::MemoryExec { .. }) && fact.bits >= EVIDENCE_BITS;
+    match conduct::runs_from_memory(event) {
+        true if from_memory && verdict.facts.iter().any(is_unheard) => Severity::High,
+        true => Severity::Medium,
+        false => Severity::Low,
+    }
+}
+
 /// The kinds of finding that this verdict is evidence for.
 pub fn kinds(event: &Event, verdict: &Verdict, mode: Mode) -> Vec<FindingType> {
     let mut kinds = Vec::new();
@@ -69,11 +82,11 @@ pub fn kinds(event: &Event, verdict: &Verdict, mode: Mode) -> Vec<FindingType> {
     if mode == Mode::Learning {
         return kinds;
     }
-    if conduct::is_novel_exec(event, verdict) {
-        kinds.push(FindingType::ExecNovel);
-    }
-    if conduct::novel_destination(event, verdict).is_some() {
-        kinds.push(FindingType::EgressNovel);
+    if conduct::is_news(event, verdict) {
+        kinds.push(match event.body {
+            Body::Exec(_) => FindingType::ExecNovel,
+            _ => FindingType::EgressNovel,
+        });
     }
     if kinds.is_empty() && verdict.episode.over_threshold && verdict.score.value >= EVIDENCE_BITS {
         kinds.extend(dominant(verdict));
@@ -108,14 +121,6 @@ pub fn reasons(verdict: &Verdict) -> Vec<Reason> {
         .collect();
     if !verdict.trigrams.is_empty() {
         reasons.push(sequence_reason(verdict));
-    }
-    if verdict.score.value >= REASON_BITS {
-        reasons.push(Reason {
-            what: "isolation".to_owned(),
-            now: format!("isolated after {:.1} cuts", verdict.score.depth),
-            usual: format!("{:.1} cuts", verdict.score.median_depth),
-            bits: verdict.score.value,
-        });
     }
     reasons.sort_by(|left, right| right.bits.total_cmp(&left.bits));
     reasons

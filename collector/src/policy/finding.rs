@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::Verdict;
 use model::conduct::Processes;
 use model::event::{Event, Time};
+use model::explain::Part;
 use uuid::Uuid;
 
 use super::Config;
@@ -117,7 +118,7 @@ impl Findings {
         let before = (finding.severity, finding.reasons.len());
         absorb(finding, event, verdict, scene);
         finding.related = related;
-        raise(finding, verdict.episode.over_threshold, scene, budget);
+        raise(finding, verdict.episode.over_threshold, evidence::alone(event, verdict), scene, budget);
         let told = is_new || (finding.severity, finding.reasons.len()) != before || finding.count.is_power_of_two();
         told.then(|| (if is_new { Change::Created } else { Change::Updated }, finding.clone()))
     }
@@ -129,7 +130,7 @@ impl Findings {
             let before = finding.severity;
             finding.score = finding.score.max(verdict.episode.score);
             finding.happened.clone_from(&scene.trail.deeds);
-            raise(finding, verdict.episode.over_threshold, scene, budget);
+            raise(finding, verdict.episode.over_threshold, Severity::Low, scene, budget);
             if finding.severity != before {
                 risen.push(finding.clone());
             }
@@ -215,6 +216,7 @@ impl Findings {
             threshold: 0.0,
             calibrated: false,
             depth: None,
+            parts: Vec::new(),
             reasons: Vec::new(),
             program: Arc::default(),
             facts: Vec::new(),
@@ -223,6 +225,7 @@ impl Findings {
             decisions: Vec::new(),
             denied: 0,
             lost: 0.0,
+            stale: false,
             test: config.test,
         };
         self.open.insert((finding.workload.clone(), 0, kind), finding.clone());
@@ -281,6 +284,7 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         threshold: scene.threshold.0,
         calibrated: scene.threshold.1,
         depth: None,
+        parts: Vec::new(),
         reasons: Vec::new(),
         program: marks::program_of(event),
         facts: Vec::new(),
@@ -289,6 +293,7 @@ fn begin(kind: FindingType, event: &Event, verdict: &Verdict, scene: &Scene) -> 
         decisions: Vec::new(),
         denied: 0,
         lost: 0.0,
+        stale: false,
         test: scene.config.test,
     }
 }
@@ -297,15 +302,17 @@ fn absorb(finding: &mut Finding, event: &Event, verdict: &Verdict, scene: &Scene
     finding.count = finding.count.saturating_add(1);
     finding.updated = event.at;
     finding.mode = scene.mode;
+    finding.stale |= verdict.stale;
     finding.score = finding.score.max(verdict.episode.score);
     (finding.threshold, finding.calibrated) = scene.threshold;
     finding.happened.clone_from(&scene.trail.deeds);
-    if !verdict.complete {
-        let share = 1.0 / f64::from(finding.count);
-        finding.lost += (1.0 - finding.lost) * share;
-    }
+    finding.lost += (verdict.lost - finding.lost) / f64::from(finding.count);
     if let Some(peak) = verdict.episode.peak.as_ref().or(Some(&verdict.score)).filter(|peak| peak.value > 0.0) {
         finding.depth = Some((peak.depth, peak.median_depth));
+    }
+    let share = |parts: &[Part]| parts.iter().map(|part| part.contribution).sum::<f64>();
+    if share(&verdict.explanation.parts) > share(&finding.parts) {
+        finding.parts.clone_from(&verdict.explanation.parts);
     }
     for reason in evidence::reasons(verdict) {
         add_reason(finding, reason);
@@ -319,10 +326,10 @@ fn absorb(finding: &mut Finding, event: &Event, verdict: &Verdict, scene: &Scene
 
 /// Adds a reason unless the same thing is said already. The least surprising one makes room.
 pub fn add_reason(finding: &mut Finding, reason: Reason) {
-    let said = finding.reasons.iter_mut().find(|known| {
-        known.what == reason.what
-            && (known.now == reason.now || reason.what == "isolation" || reason.what == "sequence")
-    });
+    let said = finding
+        .reasons
+        .iter_mut()
+        .find(|known| known.what == reason.what && (known.now == reason.now || reason.what == "sequence"));
     match said {
         Some(known) if known.bits < reason.bits => *known = reason,
         Some(_) => return,
@@ -332,17 +339,17 @@ pub fn add_reason(finding: &mut Finding, reason: Reason) {
     finding.reasons.truncate(MAX_REASONS);
 }
 
-/// Sets the severity that the evidence allows; it never falls while the finding is open.
-fn raise(finding: &mut Finding, over_threshold: bool, scene: &Scene, budget: &mut Budget) {
+/// Sets the severity that the evidence allows, the new event's `alone` or all together; it never falls while the finding is
+/// open.
+fn raise(finding: &mut Finding, over_threshold: bool, alone: Severity, scene: &Scene, budget: &mut Budget) {
     let trail = scene.trail;
     let corroborated = trail.sensors.len() >= 2;
-    let wanted = match (over_threshold, corroborated) {
+    let together = match (over_threshold, corroborated) {
         (true, true) => Severity::High,
         (true, false) => Severity::Medium,
-        // Code that runs from memory is bad enough alone to be looked at today, not more.
-        (false, _) if finding.kind == FindingType::MemoryExec => Severity::Medium,
         (false, _) => Severity::Low,
     };
+    let wanted = together.max(alone);
     if wanted <= finding.severity {
         return;
     }

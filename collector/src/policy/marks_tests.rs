@@ -21,6 +21,7 @@ fn with_facts(facts: impl IntoIterator<Item = Fact>) -> Verdict {
             fact,
             bits: 10.0,
             novel: true,
+            expected: false,
             usual: String::new(),
         })
         .collect();

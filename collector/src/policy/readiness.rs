@@ -17,6 +17,9 @@ pub struct Flags {
     pub tainted: bool,
     /// It does too little for the forest: only the novelty rules apply.
     pub too_quiet: bool,
+    /// A program of it has another file since less than a day: what is known of it is inherited and counts half.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// The answer for one workload.
@@ -92,7 +95,12 @@ pub fn readiness(
         workload: workload.clone(),
         ready: reasons.is_empty(),
         reasons,
-        flags: Flags { partial: circumstances.lost > 0.0, tainted: circumstances.suspected, too_quiet },
+        flags: Flags {
+            partial: circumstances.lost > 0.0,
+            tainted: circumstances.suspected,
+            too_quiet,
+            stale: !summary.stale.is_empty(),
+        },
         windows: summary.windows,
         execs: summary.execs,
         flows: summary.flows,

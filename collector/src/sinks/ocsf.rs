@@ -1,6 +1,7 @@
 //! Findings and decisions as OCSF 1.8.0 events: Detection Finding (2004), Process and Network Remediation Activity (7003,
 //! 7004). What OCSF has no attribute for is below `unmapped.stockade`. Texts stay as they were seen; JSON escapes them.
 
+use model::explain::Part;
 use serde_json::{Value, json};
 
 use super::Change;
@@ -196,18 +197,25 @@ fn finding_info(finding: &Finding) -> Value {
     })
 }
 
-/// Each reason as an anomaly beside what is usual.
+/// Each reason and each coordinate as an anomaly beside what is usual.
 fn analysis(finding: &Finding) -> Value {
-    let side = |pattern: &str, value: fn(&crate::finding::Reason) -> &str| -> Vec<Value> {
-        let of = |reason: &crate::finding::Reason| json!({"observation_parameter": reason.what, "observed_pattern": pattern, "observations": [{"value": value(reason)}]});
-        finding.reasons.iter().map(of).collect()
-    };
+    let observed = |what: &str, pattern: &str, value: &str| json!({"observation_parameter": what, "observed_pattern": pattern, "observations": [{"value": value}]});
+    let (mut anomalies, mut baselines) = (Vec::new(), Vec::new());
+    for reason in &finding.reasons {
+        anomalies.push(observed(&reason.what, "RARE", &reason.now));
+        baselines.push(observed(&reason.what, "USUAL", &reason.usual));
+    }
+    for part in &finding.parts {
+        let (name, (low, high)) = (part.coordinate.name(), part.usual);
+        anomalies.push(observed(name, "RARE", &format!("{:.1} bits", part.bits)));
+        baselines.push(observed(name, "USUAL", &format!("{low:.1}-{high:.1} bits")));
+    }
     let mut analysis = json!({
         "analysis_targets": [{"name": finding.workload, "type": "Workload"}],
-        "anomalies": side("RARE", |reason| &reason.now),
-        "baselines": side("USUAL", |reason| &reason.usual),
+        "anomalies": anomalies,
+        "baselines": baselines,
     });
-    if finding.reasons.is_empty() {
+    if analysis["anomalies"] == json!([]) {
         analysis["anomalies"] =
             json!([{"observation_parameter": "score", "observations": [{"value": format!("{:.2}", finding.score)}]}]);
     }
@@ -280,6 +288,7 @@ fn observables(finding: &Finding) -> Value {
 fn unmapped(finding: &Finding) -> Value {
     let reasons: Vec<_> =
         finding.reasons.iter().map(|reason| json!({"what": reason.what, "bits": finite(reason.bits)})).collect();
+    let coordinate = |part: &Part| json!({"name": part.coordinate.name(), "bits": finite(part.bits), "usual_bits": [finite(part.usual.0), finite(part.usual.1)], "score_bits": finite(part.contribution), "because": part.because});
     json!({
         "type": finding.kind,
         "workload": finding.workload,
@@ -289,9 +298,11 @@ fn unmapped(finding: &Finding) -> Value {
         "calibrated": finding.calibrated,
         "depth": finding.depth.map(|(now, median)| json!({"cuts": finite(now), "median_cuts": finite(median)})),
         "reasons": reasons,
+        "coordinates": finding.parts.iter().map(coordinate).collect::<Vec<_>>(),
         "decisions": finding.decisions.iter().map(|number| short_number(*number)).collect::<Vec<_>>(),
         "denied": finding.denied,
         "lost": finite(finding.lost),
+        "stale": finding.stale,
         "test": finding.test,
     })
 }

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use model::Coordinate;
 use model::event::{Body, Event, Process, Time, Window};
+use model::explain::Part;
 use uuid::Uuid;
 
 use crate::decision::{Author, Decision, DecisionAction, DecisionState, Destination, Target};
@@ -72,6 +74,13 @@ pub fn finding() -> Arc<Finding> {
         threshold: 18.5,
         calibrated: true,
         depth: Some((1.9, 8.4)),
+        parts: vec![Part {
+            coordinate: Coordinate::Lineage,
+            bits: 14.5,
+            contribution: 13.25,
+            usual: (0.0, 1.5),
+            because: "nginx > sh never seen".into(),
+        }],
         reasons: vec![
             Reason {
                 what: "exec edge".into(),
@@ -93,6 +102,7 @@ pub fn finding() -> Arc<Finding> {
         decisions: vec![1, 2],
         denied: 4,
         lost: 0.0,
+        stale: false,
         test: false,
     })
 }

@@ -72,6 +72,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             threshold.independent
         );
     }
+    let (own, refused) = model.own_forests().size();
+    say!("own rows   {own} workloads; {refused} rows of others found no place");
     if !health.state.may_deny() {
         say!("enforce    no: the model is {}", health.state.name());
     }
@@ -81,7 +83,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for workload in model.workloads() {
         let Some(summary) = model.summary(&workload) else { continue };
         say!(
-            "{workload}: {} windows, {} execs, {} flows; {} programs, {} exec edges, {} destinations, {} trigrams; chance of a new fact {:.3}{}",
+            "{workload}: {} windows, {} execs, {} flows; {} programs, {} exec edges, {} destinations, {} trigrams; chance of a new fact {:.3}; {:.0} % scored by its own forest{}",
             summary.windows,
             summary.execs,
             summary.flows,
@@ -90,6 +92,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             summary.destinations,
             summary.trigrams,
             summary.singleton_share,
+            100.0 * model.own_forests().share(&workload),
             if summary.frozen { ", frozen" } else { "" }
         );
     }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use model::conduct::{self, Conduct, Processes, is_novel_exec, novel_destination, runs_from_memory};
+use model::conduct::{self, Conduct, Processes, is_news, novel_destination, runs_from_memory};
 use model::event::{Body, Event, Time};
 use model::{Standing, Verdict};
 
@@ -30,11 +30,7 @@ pub fn lane(event: &Event, verdict: &Verdict) -> Lane {
 
 /// Whether a finding is told whatever the episode scores: a never-seen program or destination, or code without a file.
 pub fn is_told_anyway(event: &Event, verdict: &Verdict, standing: Standing) -> bool {
-    runs_from_memory(event) || (standing == Standing::Ready && is_novelty(event, verdict))
-}
-
-fn is_novelty(event: &Event, verdict: &Verdict) -> bool {
-    is_novel_exec(event, verdict) || novel_destination(event, verdict).is_some()
+    runs_from_memory(event) || (standing == Standing::Ready && is_news(event, verdict))
 }
 
 struct Trail {
@@ -84,7 +80,7 @@ fn trail_of<'a>(trails: &'a mut BTreeMap<u64, Trail>, event: &Event, verdict: &V
     if trails.get(&anchor).is_some_and(is_over) {
         trails.remove(&anchor);
     }
-    let begins = is_novelty(event, verdict) || runs_from_memory(event) || conduct::is_evidence(verdict);
+    let begins = is_news(event, verdict) || runs_from_memory(event) || conduct::is_evidence(verdict);
     if !trails.contains_key(&anchor) && (!begins || trails.len() >= MAX_TRAILS) {
         return None;
     }
