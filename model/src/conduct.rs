@@ -14,7 +14,8 @@ use crate::{Fact, FactSurprise, Verdict};
 
 /// Evidence below this many bits neither opens an episode's finding nor corroborates another sensor.
 pub const EVIDENCE_BITS: f64 = 6.0;
-/// Culprits, and destinations, kept of one subtree: with more than a few the whole subtree is the target.
+/// Culprits, and destinations, kept of one subtree: the newest, so that decoys shield nothing that comes after them. Those
+/// that fall off were decided on when they came.
 const MAX_NOVEL: usize = 16;
 /// Processes remembered.
 const MAX_PROCESSES: usize = 65_536;
@@ -99,15 +100,13 @@ impl Conduct {
         if self.is_below_a_culprit(&event.process) {
             return;
         }
-        if is_novel_exec(event, verdict) && self.culprits.len() < MAX_NOVEL {
-            self.culprits.push(event.process.clone());
+        if is_novel_exec(event, verdict) {
+            keep(&mut self.culprits, event.process.clone());
         }
-        if let Some(to) = novel_destination(event, verdict)
-            && self.reached.len() < MAX_NOVEL
-        {
+        if let Some(to) = novel_destination(event, verdict) {
             let cookie = event.process.cookie;
             if !self.reached.iter().any(|(process, known)| process.cookie == cookie && *known == to) {
-                self.reached.push((event.process.clone(), to));
+                keep(&mut self.reached, (event.process.clone(), to));
             }
         }
     }
@@ -139,6 +138,14 @@ impl Conduct {
         (verdict.episode.forest_sum <= 0.0)
             .then_some("the forest isolates nothing in this episode: facts alone do not deny")
     }
+}
+
+/// Keeps the newest [`MAX_NOVEL`].
+fn keep<T>(kept: &mut Vec<T>, new: T) {
+    if kept.len() >= MAX_NOVEL {
+        kept.remove(0);
+    }
+    kept.push(new);
 }
 
 /// Processes by cookie, the ended ones for as long as there is room.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use collector_common::deny::{Action, Hook, Match};
 use collector_common::flow::{Direction, Why};
 use collector_common::process::EXEC_MEMORY;
+use model::conduct::Conduct;
 use model::event::Deny;
 use model::{Body, Event, Fact, Model, Params, Standing};
 use support::{HELPER, HTTPD, SHOP, World, exec, flow, in_process_attack, judge, learnt, process, window_of, worker};
@@ -86,6 +87,25 @@ fn benign_variation_yields_no_episode_over_the_threshold() {
             assert!(judge(&mut model, &event).facts.iter().all(|fact| !fact.novel), "{client}");
         }
     }
+}
+
+#[test]
+fn sixteen_decoys_do_not_shield_the_seventeenth() {
+    let (mut world, mut model) = shop(8);
+    let mut conduct = Conduct::default();
+    for decoy in 0..17 {
+        let started = process(900 + decoy, &format!("/tmp/{decoy}"), &[101, 100]);
+        for body in [Body::Exec(exec(HTTPD, 0)), connects(&world, HTTPD, 101, decoy as u8, Why::Close).body] {
+            let by = if matches!(body, Body::Exec(_)) { started.clone() } else { worker() };
+            let event = world.event(&by, body);
+            let verdict = judge(&mut model, &event);
+            conduct.follow(&event, &verdict);
+        }
+        world.pass(0.1);
+    }
+    assert_eq!(conduct.culprits.last().map(|culprit| culprit.cookie), Some(916));
+    assert_eq!(conduct.reached.last().map(|(_, to)| to.to_string()).as_deref(), Some("203.0.113.16:443"));
+    assert!(conduct.culprits.len().max(conduct.reached.len()) <= 16, "and it stays bounded");
 }
 
 #[test]
