@@ -22,6 +22,7 @@ use collector::decision::{Author, Destination, Target};
 use collector::decode::Record;
 use collector::enforce::{Enforcer, KernelEnforcer, KernelMaps};
 use collector::enrich::clock::boot_now;
+use collector::loader::probe::{Level, probe};
 use collector::loader::{Kernel, KernelOptions, Pins, mount_of_cgroup2};
 use collector_common::deny::DENY_BREAKER;
 use collector_common::header::{cookie_of_ticks, tgid_of};
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let on = support::kernel_tests_are_on();
-    let tests: [(&str, fn()); 14] = [
+    let tests: [(&str, fn()); 15] = [
         ("a_tree_is_denied_with_children_older_and_younger_than_the_decision", a_tree_is_denied_with_all_its_children),
         ("a_cgroup_is_denied_with_its_children_and_no_other", a_cgroup_is_denied_with_its_children_and_no_other),
         ("an_address_a_prefix_and_its_ports_are_denied_v4_mapped_too", addresses_prefixes_and_ports_are_denied),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ("the_peer_of_an_open_connection_gets_no_more_bytes", the_peer_of_an_open_connection_gets_no_more_bytes),
         ("two_decisions_on_one_tree_are_undone_one_at_a_time", two_decisions_on_one_tree_are_undone_one_at_a_time),
         ("a_killed_agent_leaves_the_denial_until_its_deadline", a_killed_agent_leaves_the_denial_until_its_deadline),
+        ("a_read_only_bpf_file_system_is_refused_with_the_remedy", a_read_only_bpf_file_system_is_refused),
         ("a_restarted_agent_takes_a_denial_over_without_a_gap", a_restarted_agent_takes_over_without_a_gap),
         ("an_upgrade_leaves_no_gap_and_nothing_behind", an_upgrade_leaves_no_gap_and_nothing_behind),
         ("a_million_denied_connects_are_denied_and_told_rarely", a_million_denied_connects_are_denied_and_told_rarely),
@@ -311,6 +313,19 @@ fn a_killed_agent_leaves_the_denial_until_its_deadline() {
     let (links, maps) = Pins::at(&bpffs.0).remove_all().expect("unpinned");
     assert!(links >= 8 && maps >= 8, "{links} links and {maps} maps had been pinned");
     assert!(Pins::at(&bpffs.0).names().is_empty());
+}
+
+fn a_read_only_bpf_file_system_is_refused() {
+    let bpffs = Bpffs::new("read-only");
+    Pins::open(&bpffs.0).expect("one that takes pins");
+    rustix::mount::mount_remount(&bpffs.0, rustix::mount::MountFlags::RDONLY, "").expect("read-only");
+    let refused = Pins::open(&bpffs.0).expect_err("nothing can be pinned there").to_string();
+    assert!(refused.contains("read-only") && refused.contains("remount,rw"), "{refused}");
+    let report = probe(&bpffs.0);
+    let pins = report.items.iter().find(|item| item.area == "pins").expect("a line about pins");
+    assert!(pins.level == Level::Fail && pins.fix.contains("remount,rw"), "{pins:?}");
+    rustix::mount::mount_remount(&bpffs.0, rustix::mount::MountFlags::empty(), "").expect("writable again");
+    Pins::open(&bpffs.0).expect("as the remedy says");
 }
 
 fn a_restarted_agent_takes_over_without_a_gap() {

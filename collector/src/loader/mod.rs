@@ -79,6 +79,16 @@ pub enum LoadError {
         /// `struct.field`.
         field: String,
     },
+    /// A BPF file system that takes nothing.
+    #[error(
+        "the BPF file system at {} is mounted read-only, so no denial could outlive the agent and nothing was loaded: `mount -o remount,rw {}`, or set kernel.bpffs",
+        path.display(),
+        path.display()
+    )]
+    ReadOnlyPins {
+        /// Where.
+        path: PathBuf,
+    },
     /// No BPF file system.
     #[error("no BPF file system at {} and none can be mounted there: {source}; run as root, or set kernel.bpffs", path.display())]
     NoPins {

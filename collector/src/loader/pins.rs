@@ -25,12 +25,15 @@ impl Pins {
     ///
     /// # Errors
     ///
-    /// When no BPF file system is there and none can be mounted.
+    /// When no BPF file system is there and none can be mounted, or when the one that is there is read-only.
     pub fn open(bpffs: &Path) -> Result<Self, LoadError> {
         let failed = |source| LoadError::NoPins { path: bpffs.to_path_buf(), source };
         if !is_bpffs(bpffs).map_err(failed)? {
             rustix::mount::mount("bpf", bpffs, "bpf", rustix::mount::MountFlags::empty(), None)
                 .map_err(|errno| failed(errno.into()))?;
+        }
+        if Self::is_read_only(bpffs) {
+            return Err(LoadError::ReadOnlyPins { path: bpffs.to_path_buf() });
         }
         let pins = Self::at(bpffs);
         fs::create_dir_all(&pins.directory).map_err(failed)?;
@@ -45,6 +48,12 @@ impl Pins {
     /// Whether a BPF file system is mounted there.
     pub fn is_mounted(bpffs: &Path) -> bool {
         is_bpffs(bpffs).unwrap_or(false)
+    }
+
+    /// Whether nothing can be pinned there.
+    pub fn is_read_only(bpffs: &Path) -> bool {
+        let flags = rustix::fs::statvfs(bpffs).map(|about| about.f_flag);
+        flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 
     /// The directory.

@@ -250,6 +250,11 @@ fn remedy(hook: Hook) -> &'static str {
 
 fn pins(bpffs: &Path) -> Item {
     let pins = Pins::at(bpffs);
+    if Pins::is_mounted(bpffs) && Pins::is_read_only(bpffs) {
+        let text = format!("the BPF file system at {} is mounted read-only", bpffs.display());
+        let fix = format!("`mount -o remount,rw {}`, or another place as kernel.bpffs", bpffs.display());
+        return bad(Level::Fail, "pins", text, "everything: no denial could outlive the agent", &fix);
+    }
     match (Pins::is_mounted(bpffs), pins.names().len()) {
         (false, _) => ok("pins", format!("no BPF file system at {} yet; `stockade run` mounts one", bpffs.display())),
         (true, 0) => ok("pins", format!("BPF file system at {}, nothing of ours pinned", bpffs.display())),
