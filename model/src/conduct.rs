@@ -14,8 +14,8 @@ use crate::{Fact, FactSurprise, Verdict};
 
 /// Evidence below this many bits neither opens an episode's finding nor corroborates another sensor.
 pub const EVIDENCE_BITS: f64 = 6.0;
-/// Culprits, and destinations, kept of one subtree: the newest, so that decoys shield nothing that comes after them. Those
-/// that fall off were decided on when they came.
+/// Culprits, and destinations, kept of one subtree: the first half and the newest half, so that decoys shield neither what came
+/// before them nor what comes after.
 const MAX_NOVEL: usize = 16;
 /// Processes remembered.
 const MAX_PROCESSES: usize = 65_536;
@@ -140,10 +140,10 @@ impl Conduct {
     }
 }
 
-/// Keeps the newest [`MAX_NOVEL`].
+/// Keeps the first and the newest ones, [`MAX_NOVEL`] in all.
 fn keep<T>(kept: &mut Vec<T>, new: T) {
     if kept.len() >= MAX_NOVEL {
-        kept.remove(0);
+        kept.remove(MAX_NOVEL / 2);
     }
     kept.push(new);
 }

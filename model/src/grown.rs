@@ -53,7 +53,7 @@ impl Grown {
             return AnomalyScore::default();
         }
         let point = self.floored(vector);
-        self.add_up(&point, self.forest.depth(&point), self.forest.attribute(&point), &self.limits)
+        self.add_up(&point, self.forest.depth(&point), &self.limits, || self.forest.attribute(&point))
     }
 
     /// What a vector of an hour would be worth had nothing of that hour been learnt: asked of the trees that lack it, against
@@ -65,7 +65,7 @@ impl Grown {
                 let limits = ranges.map_or(self.limits, |ranges| {
                     std::array::from_fn(|coordinate| ranges.limit_without(hour, coordinate))
                 });
-                self.add_up(&point, depth, self.forest.attribute_by(&point, lacks), &limits)
+                self.add_up(&point, depth, &limits, || self.forest.attribute_by(&point, lacks))
             }
             None => self.score(vector),
         }
@@ -75,8 +75,8 @@ impl Grown {
         &self,
         point: &[f64; COORDINATES],
         depth: f64,
-        shares: [f64; COORDINATES],
         limits: &[f64; COORDINATES],
+        shares: impl FnOnce() -> [f64; COORDINATES],
     ) -> AnomalyScore {
         let mut contributions = [0.0; COORDINATES];
         let mut gap = 0.0;
@@ -86,8 +86,9 @@ impl Grown {
         }
         let isolation = self.median_depth - depth;
         let value = isolation + gap;
-        for (slot, share) in contributions.iter_mut().zip(shares) {
-            *slot += share * isolation.max(0.0);
+        // Whose cuts they were takes longer to say than how many, and matters only where there were few.
+        if isolation > 0.0 {
+            contributions.iter_mut().zip(shares()).for_each(|(slot, share)| *slot += share * isolation);
         }
         let sum: f64 = contributions.iter().sum();
         if sum > 0.0 {

@@ -207,7 +207,7 @@ impl Calibration {
 
 /// Independent ones among exceedances at these times, which are sorted: those of one disturbance come together.
 ///
-/// The share of them is the extremal index by the times between exceedances (Ferro and Segers, 2003, equation 3): 1 when they
+/// The share of them is the extremal index by the times between exceedances (Ferro and Segers, 2003): 1 when they
 /// come at random, the less the more they crowd. No less than one of them is independent, if there is any.
 pub fn independent(times: &mut [u64]) -> f64 {
     times.sort_unstable();

@@ -90,10 +90,10 @@ fn benign_variation_yields_no_episode_over_the_threshold() {
 }
 
 #[test]
-fn sixteen_decoys_do_not_shield_the_seventeenth() {
+fn decoys_shield_neither_what_came_before_them_nor_what_comes_after() {
     let (mut world, mut model) = shop(8);
     let mut conduct = Conduct::default();
-    for decoy in 0..17 {
+    for decoy in 0..60 {
         let started = process(900 + decoy, &format!("/tmp/{decoy}"), &[101, 100]);
         for body in [Body::Exec(exec(HTTPD, 0)), connects(&world, HTTPD, 101, decoy as u8, Why::Close).body] {
             let by = if matches!(body, Body::Exec(_)) { started.clone() } else { worker() };
@@ -103,8 +103,11 @@ fn sixteen_decoys_do_not_shield_the_seventeenth() {
         }
         world.pass(0.1);
     }
-    assert_eq!(conduct.culprits.last().map(|culprit| culprit.cookie), Some(916));
-    assert_eq!(conduct.reached.last().map(|(_, to)| to.to_string()).as_deref(), Some("203.0.113.16:443"));
+    let culprits: Vec<u64> = conduct.culprits.iter().map(|culprit| culprit.cookie).collect();
+    assert_eq!((culprits.first(), culprits.last()), (Some(&900), Some(&959)));
+    let reached: Vec<String> = conduct.reached.iter().map(|(_, to)| to.to_string()).collect();
+    assert_eq!(reached.first().map(String::as_str), Some("203.0.113.0:443"));
+    assert_eq!(reached.last().map(String::as_str), Some("203.0.113.59:443"));
     assert!(conduct.culprits.len().max(conduct.reached.len()) <= 16, "and it stays bounded");
 }
 

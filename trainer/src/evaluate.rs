@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use model::{Coordinate, Params};
 
 pub use belongs::{Labels, Part};
-pub use budget::{PROMISED, Promise};
+pub use budget::{PROMISED, Promise, promise};
 pub use outcome::{AtBudget, AttackResult, ChangeResult, ClassResult, DayCount, Evaluation, Oracle, Row, level};
 pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, pass, pass_beside};
 pub use policy::lane;

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use model::threshold::gamma_interval;
 
 use crate::corpus::Corpus;
-use crate::evaluate::{self, FULL, Plan, numbered, pass};
+use crate::evaluate::{self, FULL, Plan, Track, numbered, pass};
 use crate::labels::Split;
 
 /// What to calibrate on.
@@ -44,22 +43,23 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if days == 0 {
         anyhow::bail!("there are no validation days: thresholds come from them and from nothing else");
     }
-    let mut scores = Vec::new();
+    let mut full = Track::named(FULL);
     for host in numbered(&corpus) {
         let known: Vec<_> = host.into_iter().filter(|(_, day)| day.cycle.split != Split::Test).collect();
         let passed = pass(&known, &plan)?;
-        let full = passed.tracks.iter().filter(|track| track.name == FULL);
-        scores.extend(full.flat_map(|track| track.benign_scores(Split::Validation).collect::<Vec<_>>()));
+        passed.tracks.into_iter().filter(|track| track.name == FULL).for_each(|track| full.join(track));
     }
-    say!("budget/day  threshold  exceedances  true rate / nominal (90 %)");
+    say!("budget/day  threshold  exceedances  independent  true rate a day (90 %)");
     for budget in &options.budgets {
-        let rank = (budget * days as f64) as usize;
-        let level = evaluate::level(scores.iter().copied(), rank);
-        if rank == 0 {
-            say!("{budget:>10}  {level:>9.2}  {rank:>11}  {days} days do not tell: the highest benign score seen");
-        } else {
-            let (low, high) = gamma_interval(rank as f64);
-            say!("{budget:>10}  {level:>9.2}  {rank:>11}  {low:.2}–{high:.2}");
+        let level = evaluate::level(full.benign_scores(Split::Validation), (budget * days as f64) as usize);
+        match evaluate::promise(&full, *budget, level, days as f64) {
+            None => {
+                say!("{budget:>10}  {level:>9.2}  {:>11}  {days} days do not tell: the highest benign score seen", 0)
+            }
+            Some(promise) => {
+                let ((low, high), alarms) = (promise.rate, promise.alarms);
+                say!("{budget:>10}  {level:>9.2}  {alarms:>11}  {:>11.1}  {low:.2}–{high:.2}", promise.independent);
+            }
         }
     }
     Ok(())

@@ -37,8 +37,8 @@ impl Promise {
     }
 }
 
-/// The promise of a level, given host-days of validation and test. `None` when no alarm of the validation lies above it.
-pub(super) fn promise(track: &Track, budget: f64, level: f64, test_days: f64) -> Option<Promise> {
+/// The promise of a level for so many host-days of test. `None` when no alarm of the validation lies above it.
+pub fn promise(track: &Track, budget: f64, level: f64, test_days: f64) -> Option<Promise> {
     let above = |of: Split| track.benign.iter().filter(move |((split, _), score)| *split == of && **score > level);
     let mut times: Vec<u64> = above(Split::Validation).map(|((_, unit), _)| end_to_end(unit)).collect();
     let alarms = times.len();
