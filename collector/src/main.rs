@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use collector::cli::printable::printable;
+use collector::cli::printable::{chain, printable};
 use collector::cli::{Cli, Exit};
 use collector::config::ConfigError;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 
 /// What was tried, and the chain of causes; names in it may be anybody's.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let text = format!("stockade: {error:#}");
+    let text = format!("stockade: {}", chain(error));
     // Only a fault in a configuration, which is the caller's own text, has lines.
     let own = error.downcast_ref::<ConfigError>().is_some();
     let lines = if own { text.lines().collect() } else { vec![text.as_str()] };

@@ -13,6 +13,7 @@ use crate::api::server::Caller;
 use crate::decision::{Author, Decision, Target};
 use crate::enrich::clock::boot_now;
 use crate::finding::{Finding, FindingState, Severity};
+use crate::loader::reason;
 use crate::policy::decision::Proposal;
 use crate::policy::mode::{Mode, ModeRequest};
 use crate::policy::readiness::Readiness;
@@ -92,7 +93,7 @@ impl Judge {
             off: attached
                 .iter()
                 .filter(|row| !row.is_covered())
-                .filter_map(|row| Some(format!("{}: {}", row.row.program, row.off.as_deref()?.lines().last()?)))
+                .filter_map(|row| Some(format!("{}: {}", row.row.program, reason(row.off.as_deref()?))))
                 .chain(self.enforcement_off.clone())
                 .collect(),
             ledger_text: reconciliation.to_string(),

@@ -103,7 +103,7 @@ impl Backend for Socket {
 /// When it cannot start: no kernel programs, no state directory, another agent on the socket.
 pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut kernel = Kernel::load(&options_of(&config))?;
+    let mut kernel = Kernel::load(&options_of(&config))?.seeing()?;
     let (ctrl, bulk) = kernel.take_rings()?;
     let (watchers, _) = broadcast::channel(WATCH_BOUND);
     prove_denials(&mut kernel, &config);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::api::client::ClientError;
 use crate::api::protocol::ErrorCode;
 use crate::config::ConfigError;
+use crate::loader::LoadError;
 
 /// For `--help`.
 pub const HELP: &str = "Exit codes: 0 fine · 1 something needs attention or failed · 2 usage or configuration · \
@@ -32,6 +33,9 @@ impl Exit {
     pub fn of(error: &anyhow::Error) -> Self {
         if error.downcast_ref::<ConfigError>().is_some() {
             return Self::Usage;
+        }
+        if let Some(LoadError::Privilege { .. }) = error.downcast_ref::<LoadError>() {
+            return Self::NotPermitted;
         }
         match error.downcast_ref::<ClientError>() {
             Some(ClientError::NotPermitted { .. }) => Self::NotPermitted,

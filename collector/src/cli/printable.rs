@@ -37,6 +37,17 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// An error with its causes. Many errors name their cause in the middle of a sentence: it is not said again at the end.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -49,6 +60,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("no such thing");
+        let named = crate::loader::LoadError::NoPins { path: "/p".into(), source: cause };
+        let error = anyhow::Error::new(named).context("cannot start");
+        assert_eq!(chain(&error).matches("no such thing").count(), 1, "{}", chain(&error));
+        let error = anyhow::Error::new(std::io::Error::other("no such thing")).context("cannot start");
+        assert_eq!(chain(&error), "cannot start: no such thing");
+    }
 
     #[test]
     fn escapes_are_shown_and_words_are_left_alone() {

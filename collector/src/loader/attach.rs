@@ -129,6 +129,9 @@ pub const TABLE: &[Row] = &[
     row("flow_release", Hook::Cgroup("sock_release"), false, "the end of UDP flows"),
 ];
 
+/// Without these nobody can say who does what: an agent that lacks one does not start.
+const ESSENTIAL: &[&str] = &["fork", "exec", "exit", "syscall"];
+
 /// The yardstick of the benchmark: only attached when it is asked for by name.
 const YARDSTICK: Row = row("empty", Hook::Tracepoint("sys_exit"), false, "nothing");
 
@@ -150,6 +153,11 @@ impl Attached {
     /// Whether what it is for is done, by itself or by another program.
     pub fn is_covered(&self) -> bool {
         self.off.is_none() || self.replaced_by.is_some()
+    }
+
+    /// Whether an agent without it does not start.
+    pub fn is_essential(&self) -> bool {
+        ESSENTIAL.contains(&self.row.program)
     }
 }
 

@@ -10,8 +10,10 @@ pub mod canary;
 mod file_id;
 mod offsets;
 mod pins;
+pub mod privilege;
 pub mod probe;
 mod recursion;
+mod remedy;
 mod selfcheck;
 pub mod sensitive;
 mod sweep;
@@ -23,17 +25,19 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use collector_common::deny::Action;
 use collector_common::map::Lineage;
 use collector_common::stats::{Program, Stats};
+use rustix::io::Errno;
 use thiserror::Error;
 
 pub use self::attach::{Attached, Hook, Row, TABLE};
 pub use self::file_id::identify;
 pub use self::offsets::KERNEL_BTF;
 pub use self::pins::{BPFFS, Pins};
+pub use self::remedy::reason;
 
 /// The kernel object that this binary was built with; empty when it was built without one.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stockade.bpf.o"));
@@ -60,6 +64,34 @@ pub enum LoadError {
     /// Built without kernel programs.
     #[error("this binary was built without kernel programs: build it with `cargo xtask bpf` and then again")]
     NoObject,
+    /// Not enough capabilities.
+    #[error("cannot load kernel programs without {missing}; nothing was loaded: {}", privilege::REMEDY)]
+    Privilege {
+        /// Their names.
+        missing: String,
+    },
+    /// A user or pid namespace of its own.
+    #[error("cannot watch the host from a {kind} namespace of its own, nothing was loaded: it takes {fix}")]
+    Namespace {
+        /// Which kind.
+        kind: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A program without which nothing can be attributed was refused.
+    #[error(
+        "the kernel refused the program {program}: {why}. Lost without it: {lost}; so nothing was left in the kernel. What helps: {fix}; `stockade doctor` says more"
+    )]
+    Blind {
+        /// Which.
+        program: &'static str,
+        /// The kernel's reason.
+        why: String,
+        /// What it is for.
+        lost: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
     /// The kernel does not show its types.
     #[error("cannot read the kernel's types from {}: {source}; Stockade needs a kernel with CONFIG_DEBUG_INFO_BTF", path.display())]
     NoBtf {
@@ -104,6 +136,14 @@ pub enum LoadError {
         path: PathBuf,
         /// Cause.
         source: io::Error,
+    },
+    /// Maps take memory.
+    #[error(
+        "there is no memory for {what}; nothing was loaded: smaller kernel.ctrl_bytes and kernel.bulk_bytes, or a higher memory limit of the service"
+    )]
+    NoMemory {
+        /// Which map, where it is known.
+        what: String,
     },
     /// The kernel refused the object.
     #[error("the kernel refused the object: {0}; run `stockade doctor`")]
@@ -163,6 +203,8 @@ pub struct Kernel {
     pins: Option<Pins>,
     scope: Option<PathBuf>,
     took: Duration,
+    /// Nothing of ours was pinned before.
+    first: bool,
 }
 
 impl Kernel {
@@ -177,10 +219,12 @@ impl Kernel {
         if OBJECT.is_empty() {
             return Err(LoadError::NoObject);
         }
+        may_load()?;
         let offsets = offsets::Offsets::of_kernel()?;
         let btf = Btf::from_sys_fs().map_err(|error| LoadError::BadBtf(error.to_string()))?;
         let scope = scope_of(options)?;
         let pins = options.bpffs.as_deref().map(Pins::open).transpose()?;
+        let first = pins.as_ref().is_some_and(|pins| pins.names().is_empty());
 
         let mut settings: Vec<(&str, u64)> = offsets.globals;
         settings.extend([
@@ -204,7 +248,12 @@ impl Kernel {
         for (name, path) in &pinned {
             loader.map_pin_path(name, path.as_path());
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Refused(chain(&error)))?;
+        let mut ebpf = loader.load(OBJECT).map_err(|error| {
+            if let Some(pins) = pins.as_ref().filter(|_| first) {
+                pins.give_up();
+            }
+            refused(error)
+        })?;
 
         let directory = options.scope.as_deref().or(options.cgroup_mount.as_deref());
         let cgroup = directory
@@ -214,10 +263,29 @@ impl Kernel {
             .transpose()?;
         let attached = attach::attach_all(&mut ebpf, &btf, cgroup.as_ref(), pins.as_ref(), options.only);
         let scope = options.scope.clone();
-        let mut kernel = Self { ebpf, attached, missing: offsets.missing, pins, scope, took: Duration::ZERO };
+        let mut kernel = Self { ebpf, attached, missing: offsets.missing, pins, scope, took: Duration::ZERO, first };
         kernel.name_sensitive_files()?;
         kernel.took = began.elapsed();
         Ok(kernel)
+    }
+
+    /// This, if it sees who does what; else everything that it put in place goes again. An agent that was there before keeps
+    /// its denials.
+    ///
+    /// # Errors
+    ///
+    /// The first essential program that the kernel refused, with what to do.
+    pub fn seeing(self) -> Result<Self, LoadError> {
+        let blind = self.attached.iter().find_map(|row| {
+            let why = row.off.as_deref().filter(|_| row.is_essential())?;
+            let (program, lost, fix) = (row.row.program, row.row.lost, remedy::remedy(row.row.hook, why));
+            Some(LoadError::Blind { program, why: remedy::reason(why).to_owned(), lost, fix })
+        });
+        let Some(blind) = blind else { return Ok(self) };
+        if let Some(pins) = self.pins.as_ref().filter(|_| self.first) {
+            pins.give_up();
+        }
+        Err(blind)
     }
 
     /// What works and what is off.
@@ -324,6 +392,15 @@ impl Kernel {
     }
 }
 
+/// Whether this process has what the kernel asks for.
+fn may_load() -> Result<(), LoadError> {
+    if let Some(foreign) = privilege::foreign_namespaces().first() {
+        return Err(LoadError::Namespace { kind: foreign.kind, fix: foreign.fix });
+    }
+    let missing = privilege::required_and_lacking();
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::Privilege { missing: missing.join(", ") }) }
+}
+
 struct Scope {
     id: u64,
     level: u64,
@@ -348,6 +425,17 @@ pub fn mount_of_cgroup2() -> Option<PathBuf> {
 /// the common upper bound of 1000 is used: a window is closed no later than told.
 fn jiffies(duration: Duration) -> u64 {
     (duration.as_millis() as u64).max(1) / 4
+}
+
+fn refused(error: EbpfError) -> LoadError {
+    match &error {
+        EbpfError::MapError(MapError::CreateError { name, io_error })
+            if io_error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) =>
+        {
+            LoadError::NoMemory { what: format!("the map {name}") }
+        }
+        _ => LoadError::Refused(chain(&error)),
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -101,6 +101,13 @@ impl Pins {
         names
     }
 
+    /// Removes every pin after a start that came to nothing.
+    pub(super) fn give_up(&self) {
+        if let Err(error) = self.remove_all() {
+            tracing::error!(%error, "what was pinned could not be removed: `stockade disarm`");
+        }
+    }
+
     /// Removes every pin, links first: what they held is detached. Returns how many links and maps there were.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Attached, Hook, KERNEL_BTF, Kernel, KernelOptions, OBJECT, Pins, mount_of_cgroup2};
+use super::remedy::{LOCKED_DOWN, reason, remedy};
+use super::{Attached, Hook, KERNEL_BTF, Kernel, KernelOptions, OBJECT, Pins, mount_of_cgroup2, privilege};
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -57,7 +58,7 @@ impl ProgramState {
             (Some(_), Some(_)) => "replaced",
             (Some(_), None) => "off",
         };
-        let why = attached.off.as_deref().map(last_line).unwrap_or_default().to_owned();
+        let why = attached.off.as_deref().map(reason).unwrap_or_default().to_owned();
         Self {
             program: attached.row.program,
             hook: attached.row.hook,
@@ -114,16 +115,11 @@ pub fn probe(bpffs: &Path) -> Report {
         ));
         return Report::of(items, Vec::new());
     }
-    if !rustix::process::geteuid().is_root() {
-        items.push(bad(
-            Level::Fail,
-            "privileges",
-            "not root: nothing can be loaded or tried",
-            "everything but replay",
-            "sudo stockade doctor",
-        ));
+    items.extend(privileges());
+    if items.iter().any(|item| item.level == Level::Fail) {
         return Report::of(items, Vec::new());
     }
+    items.extend(lockdown());
     items.push(if Path::new(KERNEL_BTF).exists() {
         ok("types", "the kernel shows its BTF")
     } else {
@@ -150,6 +146,31 @@ pub fn probe(bpffs: &Path) -> Report {
     items.extend(found);
     items.push(pins(bpffs));
     Report::of(items, programs)
+}
+
+/// Whether this process may load programs, and whether it speaks of processes as the kernel does.
+fn privileges() -> Vec<Item> {
+    let foreign = privilege::foreign_namespaces().into_iter().map(|foreign| {
+        let text = format!("in a {} namespace that is not the kernel's own", foreign.kind);
+        bad(Level::Fail, "privileges", text, foreign.lost, foreign.fix)
+    });
+    let lacking = privilege::lacking().into_iter().map(|lacks| {
+        let level = if lacks.required { Level::Fail } else { Level::Off };
+        bad(level, "privileges", format!("no {}", lacks.name), lacks.lost, privilege::REMEDY)
+    });
+    let found: Vec<Item> = foreign.chain(lacking).collect();
+    if found.is_empty() { vec![ok("privileges", "every capability that is used")] } else { found }
+}
+
+/// A kernel in confidentiality mode lets no program read it.
+fn lockdown() -> Option<Item> {
+    let confidential = privilege::is_confidential()?;
+    Some(if confidential {
+        let text = "the kernel is locked down for confidentiality: no program may read it";
+        bad(Level::Fail, "lockdown", text, "everything but replay", LOCKED_DOWN)
+    } else {
+        ok("lockdown", "programs may read the kernel")
+    })
 }
 
 /// Loads and attaches every program to a cgroup of its own that holds no process.
@@ -192,7 +213,10 @@ fn loaded(kernel: &Kernel, proof: Result<usize, String>) -> Vec<Item> {
         let Some(why) = &row.off else { continue };
         items.push(match row.replaced_by {
             Some(other) => ok(row.row.program, format!("not on this kernel; {other} does the same")),
-            None => bad(Level::Off, row.row.program, last_line(why), row.row.lost, remedy(row.row.hook)),
+            None => {
+                let level = if row.is_essential() { Level::Fail } else { Level::Off };
+                bad(level, row.row.program, reason(why), row.row.lost, remedy(row.row.hook, why))
+            }
         });
     }
     items.extend(lsm(attached, proof));
@@ -217,13 +241,13 @@ fn lsm(attached: &[Attached], proof: Result<usize, String>) -> Vec<Item> {
     match proof {
         Err(why) => vec![bad(Level::Off, "LSM", why, LSM_LOST, FIX)],
         Ok(0) => {
-            let why = rows().find_map(|row| row.off.as_deref()).map_or("nothing was proven", last_line);
+            let why = rows().find_map(|row| row.off.as_deref()).map_or("nothing was proven", reason);
             vec![bad(Level::Off, "LSM", format!("none of its programs denies here: {why}"), LSM_LOST, FIX)]
         }
         Ok(proven) => {
             let mut items = vec![ok("LSM", format!("{proven} operations of a child were denied: proven"))];
             items.extend(rows().filter_map(|row| {
-                let why = last_line(row.off.as_deref()?);
+                let why = reason(row.off.as_deref()?);
                 Some(bad(Level::Off, row.row.program, why, row.row.lost, "a newer kernel, or report it"))
             }));
             items
@@ -232,21 +256,6 @@ fn lsm(attached: &[Attached], proof: Result<usize, String>) -> Vec<Item> {
 }
 
 const LSM_LOST: &str = "denial of programs, of changing files, of container runtimes' sockets, of ptrace, modules and bpf; the network stays";
-
-fn last_line(text: &str) -> &str {
-    text.lines().last().unwrap_or_default().trim_start_matches([':', ' '])
-}
-
-fn remedy(hook: Hook) -> &'static str {
-    match hook {
-        Hook::Tracepoint("sock_send_length" | "sock_recv_length") => "a kernel of 6.3 or newer",
-        Hook::Function(_) => {
-            "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)"
-        }
-        Hook::Ingress | Hook::Egress | Hook::Cgroup(_) => "CONFIG_CGROUP_BPF=y and a cgroup v2 mount",
-        Hook::Tracepoint(_) | Hook::Lsm(_) | Hook::Iterator(_) => "report it with this kernel's version",
-    }
-}
 
 fn pins(bpffs: &Path) -> Item {
     let pins = Pins::at(bpffs);

@@ -42,6 +42,8 @@ pub struct Cell {
     pub kernel: String,
     /// bpf is among the security modules.
     pub lsm: bool,
+    /// Locked down for confidentiality.
+    pub lockdown: bool,
     pub cgroups: Cgroups,
 }
 
@@ -58,8 +60,9 @@ impl Report {
     /// Prints one line a test and the output of what failed; how many failed.
     pub fn print(&self) -> usize {
         let lsm = if self.cell.lsm { "bpf LSM" } else { "no bpf LSM" };
+        let lockdown = if self.cell.lockdown { ", locked down" } else { "" };
         for outcome in &self.outcomes {
-            println!("vm       {} ({lsm}, {:?}) {}", self.release, self.cell.cgroups, outcome.line());
+            println!("vm       {} ({lsm}{lockdown}, {:?}) {}", self.release, self.cell.cgroups, outcome.line());
         }
         let failed = self.failed();
         if failed > 0 {
@@ -144,6 +147,7 @@ fn machine(
 ) -> anyhow::Result<Command> {
     let packed = binaries.pack(kernel, names, init, directory)?;
     let modules = if cell.lsm { "landlock,lockdown,yama,bpf" } else { "landlock,lockdown,yama" };
+    let lockdown = if cell.lockdown { " lockdown=confidentiality" } else { "" };
     let (processor, console) = kernel.arch.machine();
     let mut qemu = Command::new(kernel.arch.emulator());
     qemu.args(["-accel", EMULATION, "-m", "3072", "-smp", "2", "-nographic", "-nodefaults"])
@@ -152,7 +156,7 @@ fn machine(
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&packed)
-        .args(["-append", &format!("console={console} {PARAMETERS} loglevel=6 lsm={modules}")])
+        .args(["-append", &format!("console={console} {PARAMETERS} loglevel=6 lsm={modules}{lockdown}")])
         .args(["-serial", &format!("file:{}", directory.join("console").display())]);
     Ok(qemu)
 }

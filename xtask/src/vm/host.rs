@@ -43,6 +43,6 @@ pub fn run_tests(binaries: &Binaries, doctor: &Value, only: &[&str]) -> anyhow::
     let mut programs = doctor["programs"].as_array().into_iter().flatten();
     let lsm = programs.any(|program| program["hook"]["type"] == "lsm" && program["state"] == "on");
     let release = doctor["kernel"].as_str().unwrap_or("?");
-    let cell = Cell { kernel: "this machine".to_owned(), lsm, cgroups };
+    let cell = Cell { kernel: "this machine".to_owned(), lsm, lockdown: false, cgroups };
     Ok(Report { cell, release: format!("{release} (this machine)"), outcomes: outcomes(&text), text })
 }

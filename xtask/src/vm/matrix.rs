@@ -74,24 +74,38 @@ fn foreign(root: &Path, kernels: &mut Vec<Kernel>) -> anyhow::Result<Option<Bina
     Binaries::build(root, arch).map(Some)
 }
 
-/// Without LSM, and on the other cgroup layout, the tests run that could come out differently there.
-const VARIANTS: &[(bool, Cgroups, &[&str])] = &[
-    (true, Cgroups::V2, &[]),
-    (false, Cgroups::V2, &["kernel_lsm"]),
-    (true, Cgroups::Hybrid, &["kernel_contain", "kernel_bypass"]),
-    (true, Cgroups::V1, &["kernel_v1"]),
+/// How a guest differs from the usual one, and the tests that could come out differently there; all when none is named.
+struct Variant {
+    lsm: bool,
+    lockdown: bool,
+    cgroups: Cgroups,
+    tests: &'static [&'static str],
+}
+
+const USUAL: Variant = Variant { lsm: true, lockdown: false, cgroups: Cgroups::V2, tests: &[] };
+const VARIANTS: &[Variant] = &[
+    USUAL,
+    Variant { lsm: false, tests: &["kernel_lsm"], ..USUAL },
+    Variant { cgroups: Cgroups::Hybrid, tests: &["kernel_contain", "kernel_bypass"], ..USUAL },
+    Variant { cgroups: Cgroups::V1, tests: &["kernel_v1"], ..USUAL },
+    Variant { lockdown: true, tests: &["kernel_refused"], ..USUAL },
 ];
 
 fn column(kernel: &Kernel, binaries: &Binaries, only: Option<&str>) -> anyhow::Result<(Vec<Report>, Value)> {
-    let cell = |lsm, cgroups| Cell { kernel: kernel.name.clone(), lsm, cgroups };
+    let cell = |Variant { lsm, lockdown, cgroups, .. }: &Variant| Cell {
+        kernel: kernel.name.clone(),
+        lsm: *lsm,
+        lockdown: *lockdown,
+        cgroups: *cgroups,
+    };
     // The doctor's exit code says that something is off, which is what is asked here.
-    let (told, _) = run_command(kernel, &cell(true, Cgroups::V2), binaries, &words("stockade doctor -o json"))?;
+    let (told, _) = run_command(kernel, &cell(&USUAL), binaries, &words("stockade doctor -o json"))?;
     let mut reports = Vec::new();
     let concerned = |tests: &&[&str]| tests.is_empty() || only.is_none_or(|only| tests.contains(&only));
     let variants = if kernel.arch == NATIVE { VARIANTS } else { &VARIANTS[..1] };
-    for (lsm, cgroups, tests) in variants.iter().filter(|(_, _, tests)| concerned(tests)) {
-        let tests: Vec<&str> = only.map_or_else(|| tests.to_vec(), |only| vec![only]);
-        let report = run_tests(kernel, &cell(*lsm, *cgroups), binaries, &tests)?;
+    for variant in variants.iter().filter(|variant| concerned(&variant.tests)) {
+        let tests: Vec<&str> = only.map_or_else(|| variant.tests.to_vec(), |only| vec![only]);
+        let report = run_tests(kernel, &cell(variant), binaries, &tests)?;
         report.print();
         reports.push(report);
     }
@@ -121,7 +135,11 @@ fn page(reports: &[Report], doctors: &[Value], only: Option<&str>) -> String {
          |\n|---|---|---|---|---|\n",
     );
     for report in reports {
-        let lsm = if report.cell.lsm { "yes" } else { "no" };
+        let lsm = match (report.cell.lsm, report.cell.lockdown) {
+            (_, true) => "locked down",
+            (true, false) => "yes",
+            (false, false) => "no",
+        };
         for outcome in &report.outcomes {
             let told = outcome.told().replace('|', "\\|");
             let _ = writeln!(

@@ -44,6 +44,9 @@ pub struct Options {
     /// cgroup v1 alone.
     #[arg(long, conflicts_with = "hybrid")]
     v1: bool,
+    /// Boot locked down for confidentiality: programs may not read the kernel.
+    #[arg(long)]
+    lockdown: bool,
     /// Run the whole matrix and write docs/kernels.md.
     #[arg(long)]
     bless: bool,
@@ -106,6 +109,7 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
         && !options.no_lsm
         && !options.hybrid
         && !options.v1
+        && !options.lockdown
         && options.arch.is_native();
     if options.bless || whole {
         return matrix::run(root, &binaries, &names, options.test.as_deref(), options.bless);
@@ -136,7 +140,7 @@ pub fn gate(root: &Path) -> anyhow::Result<Option<String>> {
     };
     let binaries = Binaries::build(root, NATIVE)?;
     let run = |kernel: &Kernel| {
-        let cell = Cell { kernel: kernel.name.clone(), lsm: true, cgroups: Cgroups::V2 };
+        let cell = Cell { kernel: kernel.name.clone(), lsm: true, lockdown: false, cgroups: Cgroups::V2 };
         guest::run_tests(kernel, &cell, &binaries, TESTS)
     };
     let reports = side_by_side(&kernels, run)?;
@@ -180,7 +184,7 @@ fn cell(kernel: &str, options: &Options) -> Cell {
         (_, true) => Cgroups::V1,
         _ => Cgroups::V2,
     };
-    Cell { kernel: kernel.to_owned(), lsm: !options.no_lsm, cgroups }
+    Cell { kernel: kernel.to_owned(), lsm: !options.no_lsm, lockdown: options.lockdown, cgroups }
 }
 
 fn list(root: &Path, arch: Arch) -> anyhow::Result<()> {

@@ -1,0 +1,62 @@
+//! What a person can do about a program that the kernel refused.
+
+use super::Hook;
+
+/// Where a program may not read the kernel, nothing that names a process or a file can run.
+pub const LOCKED_DOWN: &str = "boot without lockdown=confidentiality; integrity is enough for signed modules and kexec";
+
+/// The line of a refusal in which the reason stands: the verifier's log ends with statistics.
+pub fn reason(refusal: &str) -> &str {
+    let is_statistics =
+        |line: &&str| ["processed ", "verification time ", "stack depth "].iter().any(|of| line.starts_with(of));
+    let mut lines = refusal.lines().map(|line| line.trim_start_matches([':', ' '])).filter(|line| !line.is_empty());
+    lines.rfind(|line| !is_statistics(line)).unwrap_or_default()
+}
+
+/// What to do about a refusal at a hook.
+pub fn remedy(hook: Hook, refusal: &str) -> &'static str {
+    if reads_are_forbidden(refusal) {
+        return LOCKED_DOWN;
+    }
+    match hook {
+        Hook::Tracepoint("sock_send_length" | "sock_recv_length") => "a kernel of 6.3 or newer",
+        Hook::Function(_) => {
+            "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)"
+        }
+        Hook::Ingress | Hook::Egress | Hook::Cgroup(_) => "CONFIG_CGROUP_BPF=y and a cgroup v2 mount",
+        Hook::Lsm(_) => "boot with bpf in lsm=, e.g. lsm=lockdown,capability,landlock,yama,apparmor,bpf",
+        Hook::Tracepoint(_) if refusal.contains("Operation not permitted") => {
+            "permit bpf(2) and tracing programs: no seccomp filter and no security policy of a container in between"
+        }
+        Hook::Tracepoint(_) | Hook::Iterator(_) => {
+            "a kernel of 6.1 or newer with CONFIG_BPF_EVENTS=y and CONFIG_FTRACE_SYSCALLS=y"
+        }
+    }
+}
+
+/// The verifier does not say "locked down": it says that there is no such helper (`bpf_base_func_proto` in
+/// `kernel/bpf/helpers.c`, Linux 6.12).
+fn reads_are_forbidden(refusal: &str) -> bool {
+    refusal.lines().any(|line| {
+        line.contains("bpf_probe_read_kernel") && (line.contains("unknown func") || line.contains("cannot use helper"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forbidden_read_is_told_as_lockdown_whatever_the_hook() {
+        for refusal in [
+            "the BPF_PROG_LOAD syscall failed\nunknown func bpf_probe_read_kernel#113\nprocessed 41 insns (limit 1000000)",
+            "program of this type cannot use helper bpf_probe_read_kernel#113\nprocessed 9 insns (limit 1000000)\n",
+        ] {
+            assert_eq!(remedy(Hook::Tracepoint("task_newtask"), refusal), LOCKED_DOWN);
+            assert!(reason(refusal).contains("bpf_probe_read_kernel"), "{}", reason(refusal));
+        }
+        let other = "call bpf_probe_read_kernel#113\nR1 invalid mem access 'scalar'";
+        assert_ne!(remedy(Hook::Tracepoint("task_newtask"), other), LOCKED_DOWN);
+        assert_eq!(reason(other), "R1 invalid mem access 'scalar'");
+    }
+}
