@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::programs::links::FdLink;
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry, Iter, Lsm,
-    Program,
+    Program, ProgramError,
 };
 use aya::{Btf, Ebpf};
 use serde::Serialize;
@@ -214,32 +214,32 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Op
     let link: Option<FdLink> = match row.hook {
         Hook::Tracepoint(name) => {
             let program: &mut BtfTracePoint = program.try_into().map_err(told)?;
-            program.load(name, btf).map_err(told)?;
+            program.load(name, btf).map_err(refused)?;
             let id = program.attach().map_err(told)?;
             if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
         }
         Hook::Lsm(name) => {
             let program: &mut Lsm = program.try_into().map_err(told)?;
-            program.load(name, btf).map_err(told)?;
+            program.load(name, btf).map_err(refused)?;
             let id = program.attach().map_err(told)?;
             if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
         }
         Hook::Function(name) => {
             let program: &mut FEntry = program.try_into().map_err(told)?;
-            program.load(name, btf).map_err(told)?;
+            program.load(name, btf).map_err(refused)?;
             let id = program.attach().map_err(told)?;
             if row.pinned && pins.is_some() { Some(program.take_link(id).map_err(told)?.into()) } else { None }
         }
         Hook::Iterator(name) => {
             let program: &mut Iter = program.try_into().map_err(told)?;
-            program.load(name, btf).map_err(told)?;
+            program.load(name, btf).map_err(refused)?;
             None
         }
         Hook::Ingress | Hook::Egress => {
             let kind =
                 if row.hook == Hook::Ingress { CgroupSkbAttachType::Ingress } else { CgroupSkbAttachType::Egress };
             let program: &mut CgroupSkb = program.try_into().map_err(told)?;
-            program.load().map_err(told)?;
+            program.load().map_err(refused)?;
             let id = program.attach(cgroup.ok_or(no_cgroup)?, kind, mode).map_err(told)?;
             if row.pinned && pins.is_some() {
                 Some(program.take_link(id).map_err(told)?.try_into().map_err(told)?)
@@ -250,7 +250,7 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Op
         Hook::Cgroup(_) => match program {
             Program::CgroupSock(program) => {
                 let program: &mut CgroupSock = program;
-                program.load().map_err(told)?;
+                program.load().map_err(refused)?;
                 let id = program.attach(cgroup.ok_or(no_cgroup)?, mode).map_err(told)?;
                 if row.pinned && pins.is_some() {
                     Some(program.take_link(id).map_err(told)?.try_into().map_err(told)?)
@@ -260,7 +260,7 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Op
             }
             Program::CgroupSockAddr(program) => {
                 let program: &mut CgroupSockAddr = program;
-                program.load().map_err(told)?;
+                program.load().map_err(refused)?;
                 let id = program.attach(cgroup.ok_or(no_cgroup)?, mode).map_err(told)?;
                 if row.pinned && pins.is_some() {
                     Some(program.take_link(id).map_err(told)?.try_into().map_err(told)?)
@@ -277,7 +277,18 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: &Btf, cgroup: Option<&File>, pins: Op
     }
 }
 
-/// The whole chain of causes in one line; a verifier's log is cut to its end, where the reason stands.
+/// What the kernel said to a program that it did not take: the end of the verifier's log, where the reason stands, and then
+/// the error number.
+fn refused(error: ProgramError) -> String {
+    const LINES: usize = 12;
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return told(error) };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let end = &lines[lines.len().saturating_sub(LINES)..];
+    end.iter().map(|line| format!("{line}\n")).collect::<String>() + &io_error.to_string()
+}
+
+/// The whole chain of causes in one line.
 fn told(error: impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -285,8 +296,7 @@ fn told(error: impl std::error::Error) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
+    text
 }
 
 /// Opens a cgroup's directory for attaching.

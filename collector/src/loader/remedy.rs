@@ -5,12 +5,14 @@ use super::Hook;
 /// Where a program may not read the kernel, nothing that names a process or a file can run.
 pub const LOCKED_DOWN: &str = "boot without lockdown=confidentiality; integrity is enough for signed modules and kexec";
 
-/// The line of a refusal in which the reason stands: the verifier's log ends with statistics.
+/// The line of a refusal in which the reason stands: a verifier's log ends with statistics, and then comes the kernel's error
+/// number, which only says something where there is no log.
 pub fn reason(refusal: &str) -> &str {
-    let is_statistics =
-        |line: &&str| ["processed ", "verification time ", "stack depth "].iter().any(|of| line.starts_with(of));
-    let mut lines = refusal.lines().map(|line| line.trim_start_matches([':', ' '])).filter(|line| !line.is_empty());
-    lines.rfind(|line| !is_statistics(line)).unwrap_or_default()
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
+    let says_something = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|of| line.starts_with(of));
+    let mut said = refusal.lines().map(|line| line.trim_start_matches([':', ' '])).filter(says_something);
+    let number = said.next_back().unwrap_or_default();
+    said.next_back().filter(|_| number.contains("(os error ")).unwrap_or(number)
 }
 
 /// What to do about a refusal at a hook.
@@ -38,7 +40,7 @@ pub fn remedy(hook: Hook, refusal: &str) -> &'static str {
 /// `kernel/bpf/helpers.c`, Linux 6.12).
 fn reads_are_forbidden(refusal: &str) -> bool {
     refusal.lines().any(|line| {
-        line.contains("bpf_probe_read_kernel") && (line.contains("unknown func") || line.contains("cannot use helper"))
+        line.contains("bpf_probe_read") && (line.contains("unknown func") || line.contains("cannot use helper"))
     })
 }
 
@@ -49,14 +51,15 @@ mod tests {
     #[test]
     fn a_forbidden_read_is_told_as_lockdown_whatever_the_hook() {
         for refusal in [
-            "the BPF_PROG_LOAD syscall failed\nunknown func bpf_probe_read_kernel#113\nprocessed 41 insns (limit 1000000)",
-            "program of this type cannot use helper bpf_probe_read_kernel#113\nprocessed 9 insns (limit 1000000)\n",
+            "unknown func bpf_probe_read_kernel#113\nprocessed 41 insns (limit 1000000)\nInvalid argument (os error 22)",
+            "program of this type cannot use helper bpf_probe_read#4\nprocessed 9 insns (limit 1000000)\nInvalid argument (os error 22)",
         ] {
             assert_eq!(remedy(Hook::Tracepoint("task_newtask"), refusal), LOCKED_DOWN);
-            assert!(reason(refusal).contains("bpf_probe_read_kernel"), "{}", reason(refusal));
+            assert!(reason(refusal).contains("bpf_probe_read"), "{}", reason(refusal));
         }
         let other = "call bpf_probe_read_kernel#113\nR1 invalid mem access 'scalar'";
         assert_ne!(remedy(Hook::Tracepoint("task_newtask"), other), LOCKED_DOWN);
         assert_eq!(reason(other), "R1 invalid mem access 'scalar'");
+        assert_eq!(reason("Operation not permitted (os error 1)"), "Operation not permitted (os error 1)");
     }
 }
