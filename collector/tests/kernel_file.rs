@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use collector::decode::{Record, directory};
-use collector::loader::Hook;
+use collector::loader::{Hook, identify};
 use collector_common::file::{File, Mode, Sensitive, Why};
 use support::{Watch, run};
 
@@ -23,11 +23,12 @@ fn main() -> ExitCode {
     }
     let on = support::kernel_tests_are_on();
     let hidden = on && !shows_deleted_files();
-    let tests: [support::Case; 5] = [
+    let tests: [support::Case; 6] = [
         ("a_directory_is_told_once_a_mode_whatever_path_was_asked_for", false, a_directory_is_told_once_a_mode),
         ("a_known_use_is_told_again_after_a_while", false, a_known_use_is_told_again_after_a_while),
         ("sensitive_names_are_told_at_once_in_any_directory", false, sensitive_names_are_told_at_once),
         ("many_written_files_are_a_rate", false, many_written_files_are_a_rate),
+        ("a_program_is_the_same_file_to_the_kernel_and_to_a_denial", false, a_program_is_the_same_file),
         ("deleted_and_renamed_files_count_where_the_kernel_shows_them", hidden, deleted_files_count),
     ];
     support::run_one_by_one(on, tests)
@@ -186,4 +187,81 @@ fn deleted_files_count() {
         })
         .collect();
     assert_eq!(rates, [[0, 0, 16], [0, 0, 64]]);
+}
+
+/// A file system of the test's own.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(source: &str, kind: &str, data: &str, at: PathBuf) -> Result<Self, rustix::io::Errno> {
+        fs::create_dir_all(&at).expect("a folder");
+        let data = std::ffi::CString::new(data).expect("no zeroes");
+        rustix::mount::mount(source, &at, kind, rustix::mount::MountFlags::empty(), data.as_c_str())?;
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A btrfs in a file, with a subvolume: `stat` gives it a device of its own that no superblock has.
+fn btrfs(place: &Place) -> Option<Mounted> {
+    let (image, at) = (place.0.join("btrfs.img"), place.0.join("btrfs"));
+    fs::File::create(&image).and_then(|file| file.set_len(128 << 20)).expect("an image");
+    let done = |program: &str, args: &[&std::ffi::OsStr]| {
+        let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    fs::create_dir_all(&at).expect("a folder");
+    let mounted = done("mkfs.btrfs", &["-q".as_ref(), image.as_ref()])
+        && done("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), at.as_ref()]);
+    let mounted = mounted.then(|| Mounted(at.clone()))?;
+    done("btrfs", &["subvolume".as_ref(), "create".as_ref(), at.join("sub").as_ref()]).then_some(mounted)
+}
+
+fn a_program_is_the_same_file() {
+    let place = Place::new("identity");
+    let _tmpfs = Mounted::new("none", "tmpfs", "", place.0.join("tmpfs")).expect("tmpfs");
+    let below = |name: &str| {
+        let path = place.0.join("tmpfs").join(name);
+        fs::create_dir_all(&path).expect("a folder");
+        path
+    };
+    let (lower, upper, work) = (below("lower"), below("upper"), below("work"));
+    fs::copy("/bin/true", lower.join("true")).expect("a program");
+    let layers = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let overlay = Mounted::new("none", "overlay", &layers, place.0.join("overlay"));
+    let btrfs = btrfs(&place);
+
+    let mut programs = vec![place.0.join("true"), lower.join("true")];
+    match &overlay {
+        Ok(mounted) => {
+            fs::copy("/bin/true", mounted.0.join("new")).expect("a program");
+            fs::create_dir(mounted.0.join("d")).expect("a folder");
+            programs.extend([mounted.0.join("true"), mounted.0.join("new")]);
+        }
+        Err(errno) => support::skipped(&format!("programs on overlayfs: it cannot be mounted: {errno}")),
+    }
+    match &btrfs {
+        Some(mounted) => programs.push(mounted.0.join("sub/true")),
+        None => support::skipped("programs on btrfs: it cannot be made here (mkfs.btrfs, a loop device)"),
+    }
+
+    let watch = Watch::new("identity");
+    for program in &programs {
+        if !program.exists() {
+            fs::copy("/bin/true", program).expect("a program");
+        }
+        run(&mut watch.cgroup.command(program));
+        let name = program.as_os_str().as_encoded_bytes();
+        let is_it = |record: &Record| matches!(record, Record::Exec(exec) if exec.file.starts_with(name));
+        let Record::Exec(exec) = watch.wait_for("the exec", is_it) else { unreachable!() };
+        let told = identify(program).expect("identified");
+        let generation = [0, exec.exe.generation].contains(&told.generation);
+        assert_eq!((told.ino, told.dev), (exec.exe.ino, exec.exe.dev), "{}", program.display());
+        assert!(generation, "{}: generation {} and {}", program.display(), told.generation, exec.exe.generation);
+    }
 }

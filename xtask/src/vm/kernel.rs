@@ -24,8 +24,9 @@ pub struct Kernel {
     root: PathBuf,
 }
 
-/// What Stockade uses of these kernels that is a module there, in the order of loading: cutting connections asks through it.
-pub const MODULES: &[&str] = &["inet_diag", "tcp_diag"];
+/// What Stockade uses of these kernels that is a module there, in the order of loading: cutting connections asks through
+/// the first two, and containers' programs lie on the third.
+pub const MODULES: &[&str] = &["inet_diag", "tcp_diag", "overlay"];
 
 impl Kernel {
     /// Finds or fetches a kernel.
