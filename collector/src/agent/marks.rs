@@ -4,14 +4,17 @@ use model::event::Time;
 use model::purge::Incident;
 
 use super::answers::{Answered, refused, to_value};
+use super::chain::Chain;
 use super::judge::Judge;
 use crate::api::protocol::{ApiError, ErrorCode, NewMark};
 use crate::api::server::Caller;
 use crate::decision::Author;
 use crate::history::HistoryError;
+use crate::history::hindsight::Hindsight;
 use crate::history::redo::Redo;
 use crate::policy::marks::{self, Mark, Wish, Word};
 use crate::policy::{Entry, Outcome};
+use uuid::Uuid;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -99,13 +102,32 @@ impl Judge {
             Some((number, Err(goes_on))) => self.unlearning = Some((number, goes_on)),
             Some((number, Ok(Ok(redone)))) => {
                 self.chain.scorer.replace(redone.model);
-                let text = format!("{} events left out, {} things told again", redone.left_out, redone.told);
+                let found = self.tell_hindsight(number, redone.hindsight, at);
+                let (left_out, told) = (redone.left_out, redone.told);
+                let text = format!("{left_out} events left out, {told} things told again, {found} found in hindsight");
                 self.say_unlearnt(number, "model told again", text, at);
                 self.keep_snapshot();
             }
             Some((number, Ok(Err(error)))) => self.give_up(number, &error.to_string(), at),
             None => self.take_up(at),
         }
+    }
+
+    /// Tells what the incident had hidden in the last day; how many episodes those are.
+    fn tell_hindsight(&mut self, number: u64, hindsight: Hindsight, at: Time) -> usize {
+        if hindsight.dropped > 0 {
+            tracing::warn!(dropped = hindsight.dropped, "more episodes were found in hindsight than are told");
+        }
+        let mut found = 0;
+        for (event, verdict) in hindsight.into_episodes() {
+            let Chain { policy, scorer, .. } = &mut self.chain;
+            let is_told = |id: Uuid| self.store.finding(&id.to_string()).is_ok_and(|kept| !kept.is_empty());
+            let why = format!("M-{number}");
+            let outcomes = policy.on_hindsight((&event, &verdict), scorer.knowledge(), is_told, &why);
+            found += usize::from(!outcomes.is_empty());
+            self.carry_out(outcomes, at);
+        }
+        found
     }
 
     /// Goes on with what an agent before this one had begun.

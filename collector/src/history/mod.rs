@@ -8,6 +8,7 @@
 //! An agent that stopped in order goes on where it stopped. One that was killed begins anew: what its model was told last was
 //! not kept, so that the logs would lead to another model.
 
+pub mod hindsight;
 mod log;
 pub mod redo;
 

@@ -5,8 +5,9 @@ use std::thread::JoinHandle;
 
 use model::Model;
 use model::event::Time;
-use model::purge::{Incident, Purge};
+use model::purge::{Incident, Purge, Said};
 
+use super::hindsight::Hindsight;
 use super::log::{self, Reader};
 use super::{History, HistoryError};
 
@@ -39,6 +40,7 @@ struct Progress {
     anew: Vec<PathBuf>,
     told: u64,
     left_out: u64,
+    hindsight: Hindsight,
 }
 
 /// A model that is being taken through the history again.
@@ -54,6 +56,8 @@ pub struct Redone {
     pub told: u64,
     /// Events that were left out.
     pub left_out: u64,
+    /// What it finds in the last day.
+    pub hindsight: Hindsight,
 }
 
 impl Redo {
@@ -70,7 +74,8 @@ impl Redo {
     ) -> Result<Self, HistoryError> {
         let parts = history.since(since, now)?;
         let purge = Purge::of(incidents);
-        let progress = Progress { model: None, purge, next: (0, 0), anew: Vec::new(), told: 0, left_out: 0 };
+        let hindsight = Hindsight::before(now);
+        let progress = Progress { model: None, purge, next: (0, 0), anew: Vec::new(), told: 0, left_out: 0, hindsight };
         Self::go_on(progress, parts)
     }
 
@@ -137,7 +142,10 @@ impl Progress {
                 if self.purge.leaves_out(&said) {
                     self.left_out += 1;
                 } else {
-                    model.hear(&said);
+                    let heard = model.hear(&said);
+                    if let Said::Event(event, standing) = &said {
+                        self.hindsight.take(event, *standing, heard.verdict);
+                    }
                     self.told += 1;
                 }
             }
@@ -154,7 +162,7 @@ impl Progress {
             std::fs::rename(beside(checkpoint), checkpoint).map_err(failed)?;
         }
         let model = self.model.ok_or_else(|| HistoryError::Broken("there is no segment".to_owned()))?;
-        Ok(Redone { model, told: self.told, left_out: self.left_out })
+        Ok(Redone { model, told: self.told, left_out: self.left_out, hindsight: self.hindsight })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use collector_common::process::EXEC_MEMORY;
 use model::event::{Body, Exec, Process};
 use model::purge::Incident;
 use model::{Params, Standing};
@@ -182,6 +183,41 @@ fn a_log_that_cannot_be_written_is_said_once_and_given_up() {
     std::fs::remove_file(&file).unwrap();
     story(2..4, false, |said, at| told.tell(said, at));
     assert!(told.history.reaches().is_some(), "tried again ten minutes later");
+}
+
+#[test]
+fn what_an_incident_had_hidden_is_found_when_it_is_unlearnt() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut told = Told::new(directory.path(), 1 << 30);
+    let mut tell = |said: &Said, at: Time| {
+        told.history.note(said, at);
+        let verdict = told.model.hear(said).verdict;
+        told.history.pass_time(&told.model, at);
+        verdict
+    };
+    let strange = |second, cookie| {
+        let mut event = exec(second, cookie, "/srv/httpd", "/memfd:miner", &[10]);
+        if let Body::Exec(exec) = &mut event.body {
+            exec.bits = EXEC_MEMORY;
+        }
+        event
+    };
+    // It breaks in while the workload is learnt, again and again, and what it starts passes for usual.
+    story(0..3, false, |said, at| drop(tell(said, at)));
+    for round in 0..40 {
+        let second = 10_900 + 10 * round;
+        tell(&Said::Event(strange(second, 500 + round), Standing::Learning), at(second));
+        tell(&Said::Time(at(second + 5)), at(second + 5));
+    }
+    story(4..20, false, |said, at| drop(tell(said, at)));
+    let then = tell(&Said::Event(strange(72_100, 900), Standing::Ready), at(72_100)).expect("a verdict");
+    assert!(!then.episode.over_threshold, "hidden: {:.1} bits", then.episode.score);
+
+    let incidents = (0..40).map(|round| Incident { anchor: 500 + round, since: at(10_900), until: at(12_000) });
+    let redo = Redo::begin(&mut told.history, at(10_900), incidents, at(73_000)).unwrap();
+    let episodes = wait(redo, &mut told.history).unwrap().hindsight.into_episodes();
+    let anchors: Vec<u64> = episodes.iter().map(|(_, verdict)| verdict.episode.anchor).collect();
+    assert_eq!(anchors, [900], "{:.1} bits then", then.episode.score);
 }
 
 proptest::proptest! {

@@ -168,3 +168,19 @@ fn an_attack_is_to_be_unlearnt_until_that_is_done_or_taken_back() {
     policy.undo_mark("M-1", Author::Automatic, "it was a test", at(400)).unwrap();
     assert!(stands(&policy).is_empty());
 }
+
+#[test]
+fn what_is_found_in_hindsight_is_told_once_and_denies_nothing() {
+    let mut policy = policy_in(Mode::Enforcing);
+    let process = process(30, "/bin/sh", &[20, 10, 1]);
+    let event = exec(200, &process, "/srv/helper");
+    let verdict = verdict(30, 20.0, 20.0, edge());
+    let closed = policy.on_hindsight((&event, &verdict), &HEALTHY, |_| true, "M-1");
+    assert_eq!(closed, [], "told then, and closed since");
+    let outcomes = policy.on_hindsight((&event, &verdict), &HEALTHY, |_| false, "M-1");
+    assert_eq!(found(&outcomes), [FindingType::ExecNovel]);
+    let Outcome::Finding(_, finding) = &outcomes[0] else { panic!("{outcomes:?}") };
+    assert!(finding.reasons.iter().any(|reason| reason.now.contains("after M-1 was unlearnt")), "{finding:?}");
+    assert!(policy.live(at(200)).is_empty(), "it may be a day old");
+    assert_eq!(policy.on_hindsight((&event, &verdict), &HEALTHY, |_| false, "M-1"), []);
+}

@@ -8,6 +8,7 @@ mod decide;
 pub mod decision;
 pub mod evidence;
 pub mod finding;
+mod hindsight;
 mod knowledge;
 pub mod marks;
 pub mod mode;
