@@ -12,6 +12,7 @@ mod evaluate;
 mod export;
 mod ingest;
 mod inspect;
+mod prior;
 mod rivals;
 mod streaming;
 mod train;
@@ -45,6 +46,8 @@ enum Command {
     Compare(compare::Options),
     /// Search parameters on the validation days.
     Tune(tune::Options),
+    /// What would shipped counts of facts be worth? Asked with one workload left out at a time.
+    Prior(prior::Options),
     /// Look into a model snapshot or a journal.
     Inspect(inspect::Options),
     /// Every verdict as a Parquet table, for notebooks.
@@ -70,6 +73,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Calibrate(options) => calibrate::run(options),
         Command::Compare(options) => compare::run(options),
         Command::Tune(options) => tune::run(options),
+        Command::Prior(options) => prior::run(options),
         Command::Inspect(options) => inspect::run(options),
         Command::Export(options) => export::run(options),
         Command::Datasets(options) => datasets::run(options),

@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod journal;
 pub mod kafka;
 pub mod labels;
+pub mod prior;
 pub mod report;
 pub mod rivals;
 pub mod stats;
