@@ -158,9 +158,8 @@ fn cannot_run() -> Option<String> {
     if mount_of_cgroup2().is_none() {
         return Some("no cgroup v2 hierarchy is mounted".to_owned());
     }
-    let missing = crate::loader::privilege::required_and_lacking();
-    if !missing.is_empty() {
-        return Some(format!("no {}: the kernel part needs it", missing.join(", ")));
+    if let Some(obstacle) = crate::loader::privilege::obstacle() {
+        return Some(format!("the kernel part cannot run: {obstacle}"));
     }
     if crate::loader::bpf_works() {
         return None;

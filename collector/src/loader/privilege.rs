@@ -108,6 +108,15 @@ fn inode_of(about: &std::fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(about)
 }
 
+/// Why this process can load nothing, in words; `None` when it has what is asked for.
+pub fn obstacle() -> Option<String> {
+    if let Some(foreign) = foreign_namespaces().first() {
+        return Some(format!("in a {} namespace of its own: it takes {}", foreign.kind, foreign.fix));
+    }
+    let missing = required_and_lacking();
+    if missing.is_empty() { None } else { Some(format!("no {}", missing.join(", "))) }
+}
+
 /// Whether the kernel is locked down so far that programs may not read it (`lockdown=confidentiality`). `None` when the
 /// kernel does not say: no lockdown module, or no securityfs.
 pub fn is_confidential() -> Option<bool> {

@@ -18,7 +18,7 @@ use collector::agent::inbox::Lane;
 use collector::decision::{Author, Decision, DecisionAction, DecisionState, Target};
 use collector::decode::{Record, decode};
 use collector::ledger::Ledger;
-use collector::loader::{Hook, Kernel, KernelOptions, mount_of_cgroup2};
+use collector::loader::{Hook, Kernel, KernelOptions, mount_of_cgroup2, privilege};
 use collector::ring::{RingSink, Rings};
 use collector_common::stats::{Program, Stats};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -31,6 +31,10 @@ pub const SKIP: &str = "STOCKADE_SKIP_KERNEL_TESTS";
 pub fn kernel_tests_are_on() -> bool {
     if let Some(why) = std::env::var_os(SKIP) {
         skip::skipped(&format!("tests on the kernel: {}", why.to_string_lossy()));
+        return false;
+    }
+    if let Some(obstacle) = privilege::obstacle() {
+        skip::skipped(&format!("tests on the kernel: {obstacle}"));
         return false;
     }
     true
