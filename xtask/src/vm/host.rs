@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::guest::{Cell, Cgroups, Report};
 use super::image::Binaries;
 use super::outcome::{self, outcomes};
+use super::page::HERE;
 
 /// What the doctor says here, as JSON.
 ///
@@ -44,5 +45,5 @@ pub fn run_tests(binaries: &Binaries, doctor: &Value, only: &[&str]) -> anyhow::
     let lsm = programs.any(|program| program["hook"]["type"] == "lsm" && program["state"] == "on");
     let release = doctor["kernel"].as_str().unwrap_or("?");
     let cell = Cell { kernel: "this machine".to_owned(), lsm, lockdown: false, cgroups };
-    Ok(Report { cell, release: format!("{release} (this machine)"), outcomes: outcomes(&text), text })
+    Ok(Report { cell, release: format!("{release}{HERE}"), outcomes: outcomes(&text), text })
 }

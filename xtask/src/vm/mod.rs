@@ -13,6 +13,7 @@ mod image;
 mod kernel;
 mod matrix;
 mod outcome;
+mod page;
 mod system;
 
 use std::path::Path;
@@ -47,7 +48,7 @@ pub struct Options {
     /// Boot locked down for confidentiality: programs may not read the kernel.
     #[arg(long)]
     lockdown: bool,
-    /// Run the whole matrix and write docs/kernels.md.
+    /// Run this part of the matrix, the whole of it when none is named, and write its rows into docs/kernels.md.
     #[arg(long)]
     bless: bool,
     /// Show kernels and tests, run nothing.
@@ -112,7 +113,9 @@ pub fn vm(root: &Path, options: &Options) -> anyhow::Result<()> {
         && !options.lockdown
         && options.arch.is_native();
     if options.bless || whole {
-        return matrix::run(root, &binaries, &names, options.test.as_deref(), options.bless);
+        let only = options.test.as_deref();
+        let part = matrix::Part { arch: options.arch, names: &names, only, whole: whole && only.is_none() };
+        return matrix::run(root, &binaries, &part, options.bless);
     }
     let mut failed = 0;
     for name in names {
