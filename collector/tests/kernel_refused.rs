@@ -190,7 +190,13 @@ fn without_a_capability() {
         let failed = failures(&items);
         assert!(failed.len() == 1 && failed[0].contains(&format!("no {name}")), "{name}: {failed:?}");
     }
-    assert_eq!((place.pinned(), own_programs()), (Vec::new(), before), "nothing is left");
+    nothing_is_left(&place, before);
+}
+
+/// Programs of a test before this one may still be on their way out: fewer than before is as good.
+fn nothing_is_left(place: &Place, before: usize) {
+    assert_eq!(place.pinned(), [""; 0]);
+    assert!(own_programs() <= before, "{} programs, {before} before", own_programs());
 }
 
 fn with_those_capabilities() {
@@ -294,7 +300,7 @@ fn memory_that_is_not_given() {
     let says = |text: &str| assert!(run.err.contains(text), "{text} is not in: {}", run.err);
     says("no memory for the map bulk");
     says("kernel.bulk_bytes");
-    assert_eq!((place.pinned(), own_programs()), (Vec::new(), before), "nothing is left");
+    nothing_is_left(&place, before);
 }
 
 fn a_kernel_that_may_not_be_read() {
