@@ -53,7 +53,8 @@ impl Grown {
             return AnomalyScore::default();
         }
         let point = self.floored(vector);
-        self.add_up(&point, self.forest.depth(&point), &self.limits, || self.forest.attribute(&point))
+        let walk = self.forest.walk(&point);
+        self.add_up(&point, walk.depth, &self.limits, || self.forest.attribute_walk(&walk))
     }
 
     /// What a vector of an hour would be worth had nothing of that hour been learnt: asked of the trees that lack it, against
