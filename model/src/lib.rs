@@ -26,6 +26,7 @@ pub mod explain;
 pub mod facts;
 pub mod features;
 pub mod forest;
+mod grams;
 mod grown;
 mod growth;
 mod halves;
@@ -75,6 +76,7 @@ pub use workload::WorkloadSummary;
 
 use counts::Counts;
 use episode::{Closed, Episodes};
+use grams::Grams;
 use health::Vigil;
 use judge::Recent;
 use online::AnyDetector;
@@ -232,8 +234,9 @@ impl Model {
             self.host.learn(&fact, last, anchor);
         }
         for window in &episode.windows {
-            known.learn_window(&window.exe, &window.trace, last, anchor);
-            self.pool.learn(&window.trace);
+            let grams = Grams::of(&window.trace);
+            known.learn_window(&window.exe, &grams, last, anchor);
+            self.pool.learn_grams(&grams);
         }
     }
 

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use collector_common::token;
 use serde::{Deserialize, Serialize};
+
+use crate::grams::{Grams, calls_of, pair};
 
 /// Trigrams that one program holds.
 pub const MAX_TRIGRAMS: usize = 16_384;
@@ -75,65 +76,65 @@ impl Sequences {
 
     /// Learns a window.
     pub fn learn(&mut self, trace: &[u16]) {
+        self.learn_grams(&Grams::of(trace));
+    }
+
+    /// The same of one that was counted already.
+    pub(crate) fn learn_grams(&mut self, grams: &Grams) {
         self.windows = self.windows.saturating_add(1);
-        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
-        for (at, c) in numbers.iter().copied().enumerate() {
-            let fresh = bump(&mut self.one, c);
-            grow(&mut self.calls, fresh);
-            if at < 1 {
+        for (call, times) in &grams.one {
+            let fresh = bump(&mut self.one, *call as u16, *times);
+            grow(&mut self.calls, *times, fresh);
+        }
+        for (two, times) in &grams.two {
+            if self.two.len() >= MAX_BIGRAMS && !self.two.contains_key(two) {
+                self.overflow = self.overflow.saturating_add(u64::from(*times));
                 continue;
             }
-            let b = numbers[at - 1];
-            if self.two.len() < MAX_BIGRAMS || self.two.contains_key(&pair(b, c)) {
-                let fresh = bump(&mut self.two, pair(b, c));
-                grow(self.after_one.entry(b).or_default(), fresh);
-            } else {
-                self.overflow = self.overflow.saturating_add(1);
-            }
-            if at < 2 {
+            let fresh = bump(&mut self.two, *two, *times);
+            let [_, b, _] = calls_of(*two);
+            grow(self.after_one.entry(b).or_default(), *times, fresh);
+        }
+        for (three, times) in &grams.three {
+            if self.three.len() >= MAX_TRIGRAMS && !self.three.contains_key(three) {
+                self.overflow = self.overflow.saturating_add(u64::from(*times));
                 continue;
             }
-            let trigram = token::trigram(numbers[at - 2], b, c);
-            if self.three.len() >= MAX_TRIGRAMS && !self.three.contains_key(&trigram) {
-                self.overflow = self.overflow.saturating_add(1);
-                continue;
-            }
-            let fresh = bump(&mut self.three, trigram);
-            grow(self.after_two.entry(pair(numbers[at - 2], b)).or_default(), fresh);
+            let fresh = bump(&mut self.three, *three, *times);
+            let [a, b, _] = calls_of(*three);
+            grow(self.after_two.entry(pair(a, b)).or_default(), *times, fresh);
         }
     }
 
     /// Trigrams of a window that were never seen, each once.
-    pub fn novel_in(&self, trace: &[u16]) -> Vec<u32> {
-        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
-        let all = numbers.windows(3).map(|three| token::trigram(three[0], three[1], three[2]));
+    pub(crate) fn novel_in(&self, grams: &Grams) -> Vec<u32> {
+        let all = grams.three.iter().map(|(trigram, _)| *trigram);
         let mut novel: Vec<u32> = all.filter(|trigram| !self.three.contains_key(trigram)).collect();
         novel.sort_unstable();
-        novel.dedup();
         novel
     }
 
     /// Scores a window; `pool` is what the host's programs call, for calls that this one never made.
     pub fn surprise(&self, trace: &[u16], pool: &Sequences) -> Surprise {
-        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
-        let mut bits: BTreeMap<u32, f64> = BTreeMap::new();
-        for three in numbers.windows(3) {
-            let trigram = token::trigram(three[0], three[1], three[2]);
-            bits.entry(trigram).or_insert_with(|| (-self.probability(three, pool).log2()).clamp(0.0, MOST_BITS));
-        }
-        let mut ranked: Vec<(u32, f64)> = bits.into_iter().collect();
+        self.surprise_of(&Grams::of(trace), pool)
+    }
+
+    /// The same of one that was counted already.
+    pub(crate) fn surprise_of(&self, grams: &Grams, pool: &Sequences) -> Surprise {
+        let bits = |trigram| (-self.probability(trigram, pool).log2()).clamp(0.0, MOST_BITS);
+        let mut ranked: Vec<(u32, f64)> = grams.three.iter().map(|(trigram, _)| (*trigram, bits(*trigram))).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let sum: f64 = ranked.iter().take(TOP).map(|(_, bits)| bits).sum();
         ranked.retain(|(trigram, _)| !self.three.contains_key(trigram));
         Surprise { bits: sum / TOP as f64, novel: ranked }
     }
 
-    fn probability(&self, three: &[u16], pool: &Sequences) -> f64 {
-        let (a, b, c) = (three[0], three[1], three[2]);
+    fn probability(&self, trigram: u32, pool: &Sequences) -> f64 {
+        let [a, b, c] = calls_of(trigram);
         let base = pool.one_probability(c, 1.0 / ALPHABET);
         let one = self.one_probability(c, base);
         let two = mixed(self.two.get(&pair(b, c)), self.after_one.get(&b), one);
-        mixed(self.three.get(&token::trigram(a, b, c)), self.after_two.get(&pair(a, b)), two)
+        mixed(self.three.get(&trigram), self.after_two.get(&pair(a, b)), two)
     }
 
     fn one_probability(&self, c: u16, base: f64) -> f64 {
@@ -147,24 +148,23 @@ fn mixed(seen: Option<&u32>, follows: Option<&Follows>, lower: f64) -> f64 {
     (f64::from(seen.copied().unwrap_or(0)) + kinds * lower) / (n + kinds)
 }
 
-fn pair(a: u16, b: u16) -> u32 {
-    u32::from(a) << 10 | u32::from(b)
-}
-
 /// Counts; `true` when it was new.
-fn bump<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) -> bool {
+fn bump<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K, times: u32) -> bool {
     let count = counts.entry(key).or_insert(0);
-    *count = count.saturating_add(1);
-    *count == 1
+    let fresh = *count == 0;
+    *count = count.saturating_add(times);
+    fresh
 }
 
-fn grow(follows: &mut Follows, fresh: bool) {
-    follows.n = follows.n.saturating_add(1);
+fn grow(follows: &mut Follows, times: u32, fresh: bool) {
+    follows.n = follows.n.saturating_add(times);
     follows.kinds = follows.kinds.saturating_add(u32::from(fresh));
 }
 
 #[cfg(test)]
 mod tests {
+    use collector_common::token;
+
     use super::*;
 
     fn usual() -> Sequences {
