@@ -17,6 +17,7 @@
 //! An event is judged first and learnt afterwards, and only if the learning rules admit it ([`Model::observe`]).
 #![forbid(unsafe_code)]
 
+mod beside;
 pub mod conduct;
 pub mod counts;
 pub mod drift;
@@ -83,7 +84,7 @@ use online::AnyDetector;
 use own::OwnForests;
 use params::ValidParams;
 use sequence::Sequences;
-use threshold::{Calibration, Recall};
+use threshold::Calibration;
 use workload::{Measures, Workload};
 
 /// Workloads that the model holds; the events of further ones are not judged, and counted.
@@ -215,13 +216,14 @@ impl Model {
         let AnyDetector::Forest(forest) = &mut self.detector else { return };
         let published = forest.publish(at);
         self.own.publish(at);
-        forest.begin_what_is_due(at, &self.host, || Recall::of(self.calibration.past()).with(self.own.says()));
+        forest.begin_what_is_due(at, &self.host, || self.calibration.recall().with(self.own.says()));
         if !forest.is_growing() {
             self.own.begin_one(at, &self.host);
         }
-        if let Some(scores) = published {
-            self.calibration.rescore(&scores);
+        if let Some(rescored) = published {
+            self.calibration.rescore(&rescored);
             self.renew_threshold();
+            beside::leave(rescored);
         }
     }
 
