@@ -20,20 +20,23 @@ impl Grams {
         let mut counter = Counter::up_to(numbers.len());
         Self {
             one: counter.counted(numbers.iter().map(|call| u32::from(*call))),
-            two: counter.counted(numbers.windows(2).map(|two| pair(two[0], two[1]))),
+            two: counter.counted(numbers.windows(2).map(|two| pair(two[0].into(), two[1].into()))),
             three: counter.counted(numbers.windows(3).map(|three| token::trigram(three[0], three[1], three[2]))),
         }
     }
 }
 
+/// The largest number of a triple.
+pub(crate) const MOST_GRAM: u32 = token::trigram(u16::MAX, u16::MAX, u16::MAX);
+
 /// Two calls as a number.
-pub(crate) fn pair(a: u16, b: u16) -> u32 {
-    token::trigram(0, a, b)
+pub(crate) fn pair(a: u32, b: u32) -> u32 {
+    token::trigram(0, a as u16, b as u16)
 }
 
 /// The calls of a triple, and the last two of a pair, the oldest first.
-pub(crate) fn calls_of(gram: u32) -> [u16; 3] {
-    [20, 10, 0].map(|shift| token::number((gram >> shift) as u16))
+pub(crate) fn calls_of(gram: u32) -> [u32; 3] {
+    [20, 10, 0].map(|shift| u32::from(token::number((gram >> shift) as u16)))
 }
 
 /// A small table of hashes with open addresses.

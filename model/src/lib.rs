@@ -51,6 +51,7 @@ pub mod schema;
 pub mod sequence;
 pub mod snapshot;
 pub mod stream;
+mod table;
 pub mod threshold;
 pub mod tree;
 pub mod workload;

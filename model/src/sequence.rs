@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::grams::{Grams, calls_of, pair};
+use crate::grams::{Grams, MOST_GRAM, calls_of, pair};
+use crate::table::Table;
 
 /// Trigrams that one program holds.
 pub const MAX_TRIGRAMS: usize = 16_384;
@@ -31,9 +32,30 @@ struct Follows {
     kinds: u32,
 }
 
+/// How often a call or pair was seen, and what followed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    n: u32,
+    then: Follows,
+}
+
 /// What a program usually calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Sequences {
+    windows: u64,
+    calls: Follows,
+    one: Table<Seen>,
+    two: Table<Seen>,
+    /// Pairs that were seen: others were not, for lack of room, but what followed them was.
+    bigrams: usize,
+    three: Table<u32>,
+    overflow: u64,
+}
+
+/// The same in a snapshot.
+#[derive(Serialize, Deserialize)]
+struct Stored {
     windows: u64,
     calls: Follows,
     one: BTreeMap<u16, u32>,
@@ -61,7 +83,7 @@ impl Sequences {
 
     /// Trigrams held.
     pub fn trigrams(&self) -> impl Iterator<Item = u32> {
-        self.three.keys().copied()
+        self.three.iter().map(|(trigram, _)| trigram)
     }
 
     /// Bigrams and trigrams that did not fit.
@@ -71,7 +93,8 @@ impl Sequences {
 
     /// Whether sequences that were read from a snapshot are within their bounds.
     pub(crate) fn is_sound(&self) -> bool {
-        self.three.len() <= MAX_TRIGRAMS && self.two.len() <= MAX_BIGRAMS && self.after_two.len() <= MAX_TRIGRAMS
+        let contexts = self.two.iter().filter(|(_, seen)| seen.then.n > 0).count();
+        self.three.len() <= MAX_TRIGRAMS && self.bigrams <= MAX_BIGRAMS && contexts <= MAX_TRIGRAMS
     }
 
     /// Learns a window.
@@ -83,33 +106,34 @@ impl Sequences {
     pub(crate) fn learn_grams(&mut self, grams: &Grams) {
         self.windows = self.windows.saturating_add(1);
         for (call, times) in &grams.one {
-            let fresh = bump(&mut self.one, *call as u16, *times);
-            grow(&mut self.calls, *times, fresh);
+            let fresh = bump(&mut self.one.entry(*call).n, *times);
+            self.calls.grow(*times, fresh);
         }
         for (two, times) in &grams.two {
-            if self.two.len() >= MAX_BIGRAMS && !self.two.contains_key(two) {
+            if self.bigrams >= MAX_BIGRAMS && self.two.get(*two).is_none_or(|seen| seen.n == 0) {
                 self.overflow = self.overflow.saturating_add(u64::from(*times));
                 continue;
             }
-            let fresh = bump(&mut self.two, *two, *times);
+            let fresh = bump(&mut self.two.entry(*two).n, *times);
+            self.bigrams += usize::from(fresh);
             let [_, b, _] = calls_of(*two);
-            grow(self.after_one.entry(b).or_default(), *times, fresh);
+            self.one.entry(b).then.grow(*times, fresh);
         }
         for (three, times) in &grams.three {
-            if self.three.len() >= MAX_TRIGRAMS && !self.three.contains_key(three) {
+            if self.three.len() >= MAX_TRIGRAMS && self.three.get(*three).is_none() {
                 self.overflow = self.overflow.saturating_add(u64::from(*times));
                 continue;
             }
-            let fresh = bump(&mut self.three, *three, *times);
+            let fresh = bump(self.three.entry(*three), *times);
             let [a, b, _] = calls_of(*three);
-            grow(self.after_two.entry(pair(a, b)).or_default(), *times, fresh);
+            self.two.entry(pair(a, b)).then.grow(*times, fresh);
         }
     }
 
     /// Trigrams of a window that were never seen, each once.
     pub(crate) fn novel_in(&self, grams: &Grams) -> Vec<u32> {
         let all = grams.three.iter().map(|(trigram, _)| *trigram);
-        let mut novel: Vec<u32> = all.filter(|trigram| !self.three.contains_key(trigram)).collect();
+        let mut novel: Vec<u32> = all.filter(|trigram| self.three.get(*trigram).is_none()).collect();
         novel.sort_unstable();
         novel
     }
@@ -125,7 +149,7 @@ impl Sequences {
         let mut ranked: Vec<(u32, f64)> = grams.three.iter().map(|(trigram, _)| (*trigram, bits(*trigram))).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let sum: f64 = ranked.iter().take(TOP).map(|(_, bits)| bits).sum();
-        ranked.retain(|(trigram, _)| !self.three.contains_key(trigram));
+        ranked.retain(|(trigram, _)| self.three.get(*trigram).is_none());
         Surprise { bits: sum / TOP as f64, novel: ranked }
     }
 
@@ -133,32 +157,69 @@ impl Sequences {
         let [a, b, c] = calls_of(trigram);
         let base = pool.one_probability(c, 1.0 / ALPHABET);
         let one = self.one_probability(c, base);
-        let two = mixed(self.two.get(&pair(b, c)), self.after_one.get(&b), one);
-        mixed(self.three.get(&trigram), self.after_two.get(&pair(a, b)), two)
+        let (bc, ab) = (self.two.get(pair(b, c)), self.two.get(pair(a, b)));
+        let two = mixed(bc.map(|seen| seen.n), self.one.get(b).map(|seen| seen.then), one);
+        mixed(self.three.get(trigram).copied(), ab.map(|seen| seen.then), two)
     }
 
-    fn one_probability(&self, c: u16, base: f64) -> f64 {
-        mixed(self.one.get(&c), Some(&self.calls), base)
+    fn one_probability(&self, c: u32, base: f64) -> f64 {
+        mixed(self.one.get(c).map(|seen| seen.n), Some(self.calls), base)
     }
 }
 
-fn mixed(seen: Option<&u32>, follows: Option<&Follows>, lower: f64) -> f64 {
+impl Follows {
+    fn grow(&mut self, times: u32, fresh: bool) {
+        self.n = self.n.saturating_add(times);
+        self.kinds = self.kinds.saturating_add(u32::from(fresh));
+    }
+}
+
+fn mixed(seen: Option<u32>, follows: Option<Follows>, lower: f64) -> f64 {
     let Some(follows) = follows.filter(|follows| follows.n > 0) else { return lower };
     let (n, kinds) = (f64::from(follows.n), f64::from(follows.kinds));
-    (f64::from(seen.copied().unwrap_or(0)) + kinds * lower) / (n + kinds)
+    (f64::from(seen.unwrap_or(0)) + kinds * lower) / (n + kinds)
 }
 
 /// Counts; `true` when it was new.
-fn bump<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K, times: u32) -> bool {
-    let count = counts.entry(key).or_insert(0);
+fn bump(count: &mut u32, times: u32) -> bool {
     let fresh = *count == 0;
     *count = count.saturating_add(times);
     fresh
 }
 
-fn grow(follows: &mut Follows, times: u32, fresh: bool) {
-    follows.n = follows.n.saturating_add(times);
-    follows.kinds = follows.kinds.saturating_add(u32::from(fresh));
+impl From<Sequences> for Stored {
+    fn from(sequences: Sequences) -> Self {
+        let Sequences { windows, calls, one, two, three, overflow, .. } = sequences;
+        let seen = |(gram, seen): (u32, &Seen)| (seen.n > 0).then_some((gram, seen.n));
+        let then = |(gram, seen): (u32, &Seen)| (seen.then.n > 0).then_some((gram, seen.then));
+        Self {
+            windows,
+            calls,
+            one: one.iter().filter_map(seen).map(|(call, n)| (call as u16, n)).collect(),
+            after_one: one.iter().filter_map(then).map(|(call, then)| (call as u16, then)).collect(),
+            two: two.iter().filter_map(seen).collect(),
+            after_two: two.iter().filter_map(then).collect(),
+            three: three.iter().map(|(trigram, n)| (trigram, *n)).collect(),
+            overflow,
+        }
+    }
+}
+
+impl From<Stored> for Sequences {
+    /// What cannot have been counted is left out.
+    fn from(stored: Stored) -> Self {
+        let Stored { windows, calls, one, after_one, two, after_two, three, overflow } = stored;
+        let can_be = |gram: &u32| *gram <= MOST_GRAM;
+        let mut sequences = Self { windows, calls, overflow, ..Self::default() };
+        one.into_iter().for_each(|(call, n)| sequences.one.entry(u32::from(call)).n = n);
+        after_one.into_iter().for_each(|(call, then)| sequences.one.entry(u32::from(call)).then = then);
+        two.into_iter().filter(|(two, _)| can_be(two)).for_each(|(two, n)| sequences.two.entry(two).n = n);
+        let after_two = after_two.into_iter().filter(|(two, _)| can_be(two));
+        after_two.for_each(|(two, then)| sequences.two.entry(two).then = then);
+        sequences.three = three.into_iter().filter(|(three, _)| can_be(three)).collect();
+        sequences.bigrams = sequences.two.iter().filter(|(_, seen)| seen.n > 0).count();
+        sequences
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +272,10 @@ mod tests {
                 .collect();
             sequences.learn(&trace);
         }
-        assert_eq!((sequences.trigrams().count(), sequences.two.len()), (MAX_TRIGRAMS, MAX_BIGRAMS));
+        assert_eq!((sequences.trigrams().count(), sequences.bigrams), (MAX_TRIGRAMS, MAX_BIGRAMS));
         assert!(sequences.overflow() > 0);
+        let bytes = postcard::to_stdvec(&sequences).expect("bytes");
+        let restored: Sequences = postcard::from_bytes(&bytes).expect("sequences");
+        assert!(restored == sequences && restored.is_sound() && restored.bigrams == MAX_BIGRAMS);
     }
 }
