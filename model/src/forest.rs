@@ -168,7 +168,8 @@ impl Forest {
     pub(crate) fn walk(&self, point: &[f64]) -> Walk {
         let point = self.quantised(point);
         let (mut leaves, mut sum) = ([0; MOST_TREES], 0);
-        let (eights, rest) = self.trees.as_chunks::<TOGETHER>();
+        let trees = self.trees.get(..MOST_TREES).unwrap_or(&self.trees);
+        let (eights, rest) = trees.as_chunks::<TOGETHER>();
         let (first, last) = leaves.split_at_mut(eights.len() * TOGETHER);
         for (trees, slots) in eights.iter().zip(first.chunks_exact_mut(TOGETHER)) {
             let ends = Tree::leaves_of(trees.each_ref(), &point);
