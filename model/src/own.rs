@@ -344,7 +344,7 @@ mod tests {
         let mut waited = 0;
         for n in 0..9_000u64 {
             let name = named(&format!("{}", random.below(9)));
-            let now = Time { unix_ns: n * MINUTE, boot_ns: n * 20_000_000 };
+            let now = Time { unix_ns: n * MINUTE, boot_ns: n * 5_000_000 };
             let row = row(&mut random, Coordinate::Net, 4.0);
             for own in [&mut told, &mut asked] {
                 own.offer(&name, n, now, row, &[]);
@@ -352,12 +352,12 @@ mod tests {
                 own.begin_one(now, &host);
             }
             asked.agenda = Agenda::default();
-            waited += u32::from(told.seats.values().filter(|seat| seat.due_from() <= now.unix_ns).count() > 1);
+            waited += u32::from(told.seats.values().any(|seat| seat.due_from() <= now.unix_ns));
             let growing = [&told, &asked].map(|own| growing_in(&own.seats));
             assert_eq!(growing[0], growing[1], "after {n} rows");
         }
         assert!(told == asked);
-        assert!(waited > 100, "trees of two were due at once only {waited} times");
+        assert!(waited > 100, "trees waited for others only {waited} times");
     }
 
     #[test]
