@@ -72,8 +72,8 @@ const BRANCHES: usize = 1 << TOP;
 /// Leaves of a branch.
 const TWIGS: usize = 1 << (DEPTH - TOP);
 
-/// One tree, in the order in which a point needs it: it walks down through two lines of the cache, one at the top and that of
-/// its branch. A judge is asked once in a while, and what it needs is not in the cache then.
+/// One tree, in the order in which a point needs it: its top stands beside that of the next tree, and all that it needs below
+/// in one line of the cache. A judge is asked once in a while, and what it needs is not in the cache then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Tree {
@@ -115,7 +115,7 @@ impl Tree {
         // Where the rows of each node of the level begin; they end where the next one's begin.
         let mut starts = vec![0, chosen.len()];
         for level in 0..DEPTH {
-            let column = usize::from(columns[level]);
+            let column = usize::from(heap.columns[level]);
             let mut next = Vec::with_capacity(2 * starts.len());
             for (at, ends) in starts.windows(2).enumerate() {
                 let own = &mut chosen[ends[0]..ends[1]];
