@@ -1,4 +1,5 @@
-//! Memory with 300 models and 10,000 processes: the agent's own, and the kernel maps beside it.
+//! Memory with 300 models and 10,000 processes: the agent's own, before and after 64 workloads have full forests of their own,
+//! and the kernel maps beside it.
 
 use collector::agent::chain::Chain;
 use collector::config::Config;
@@ -18,6 +19,10 @@ use collector_common::{ABI, ExeId, Header, Kind};
 const WORKLOADS: u64 = 300;
 const PROCESSES: u64 = 10_000;
 const WINDOWS: u64 = 6;
+/// Workloads that go on for three days after that, a window every other minute: all rows that a forest of their own can hold.
+const BUSY: u64 = model::own::MAX_OWN as u64;
+const STEP_NS: u64 = 120_000_000_000;
+const STEPS: u64 = 73 * 30;
 
 fn main() {
     let start = resident_kib();
@@ -48,16 +53,23 @@ fn main() {
             chain.feed(&Record::Window(Box::new(made_up(header, exe, 100 + workload, n * WINDOWS + window))));
         }
     }
-    let agent = resident_kib();
-    let model = chain.scorer.model();
-    println!(
-        "agent: {} workloads, {} processes: {:.0} MiB resident, {:.0} MiB more than at the start; snapshot {:.1} MiB",
-        model.workloads().len(),
-        chain.enricher.table().len(),
-        agent as f64 / 1024.0,
-        (agent - start) as f64 / 1024.0,
-        model.snapshot().map_or(0.0, |bytes| bytes.len() as f64 / 1048576.0),
-    );
+    report("agent", &chain, start);
+    for step in 1..=STEPS {
+        let boot_ns = 1_000_000_000 * PROCESSES + step * STEP_NS;
+        for n in 0..BUSY {
+            let boot_ns = boot_ns + n * 1_000_000_000;
+            let cookie = cookie_of(1_000_000_000 * (n + 1), 1_000 + n as u32);
+            let header = Header { abi: ABI, boot_ns, cookie, ..Header::default() };
+            let exe = ExeId { ino: 10 + n, dev: 1, generation: 0 };
+            // What a program calls repeats itself sooner than how much it reads.
+            let window = made_up(header, exe, 100 + n, n * 16 + step % 16);
+            let read_bytes = 1_000 + step * step % 7_919 * (1 + n);
+            chain.feed(&Record::Window(Box::new(Window { read_bytes, errors: (step % 23 / 4) as u16, ..window })));
+        }
+        let at = chain.enricher.clock().at(boot_ns + STEP_NS - 1);
+        chain.tick(at);
+    }
+    report("after three days", &chain, start);
     let options = KernelOptions { cgroup_mount: mount_of_cgroup2(), only: Some(&[]), ..KernelOptions::default() };
     match Kernel::load(&options) {
         Ok(kernel) => {
@@ -69,6 +81,20 @@ fn main() {
         }
         Err(error) => println!("kernel: not measured: {error}"),
     }
+}
+
+fn report(when: &str, chain: &Chain<Recorded>, start: u64) {
+    let (resident, model) = (resident_kib(), chain.scorer.model());
+    let workloads = model.workloads();
+    println!(
+        "{when}: {} workloads, {} of them with forests of their own, {} processes: {:.0} MiB resident, {:.0} MiB more than at the start; snapshot {:.1} MiB",
+        workloads.len(),
+        workloads.iter().filter(|workload| model.own_forests().share(workload) > 0.79).count(),
+        chain.enricher.table().len(),
+        resident as f64 / 1024.0,
+        (resident - start) as f64 / 1024.0,
+        model.snapshot().map_or(0.0, |bytes| bytes.len() as f64 / 1048576.0),
+    );
 }
 
 fn chain() -> Chain<Recorded> {

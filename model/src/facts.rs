@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use collector_common::file;
 use collector_common::flow::Direction;
@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Body, Event, Exec, File, Flow, Process, Window};
 use crate::features::Coordinate;
 use crate::{names, paths};
+
+/// The program of what belongs to none.
+static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
 
 /// Something that can be new. `Display` says it by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,7 +107,7 @@ impl Fact {
         match self {
             // One context for the whole workload: a program that never started anything is as telling as one that starts
             // three others.
-            Self::ExecEdge { .. } => (0, Arc::from("")),
+            Self::ExecEdge { .. } => (0, NOBODY.clone()),
             Self::MemoryExec { exe } => (1, exe.clone()),
             Self::StdioSocket { exe } => (2, exe.clone()),
             Self::UserMove { exe, .. } => (3, exe.clone()),

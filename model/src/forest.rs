@@ -20,6 +20,8 @@ use crate::tree::{Draw, MOST_SAMPLE, ONE_CUT, Quantised, Rows};
 const BLOCK: usize = 32;
 /// Trees that a point is taken through together.
 const TOGETHER: usize = 8;
+/// Trees of a forest.
+const MOST_TREES: usize = 1_024;
 
 /// How a forest is grown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,7 +55,7 @@ impl ParamGuard for ForestParams {
     type Error = Error;
 
     fn check_ref(&self) -> Result<&Self::Checked, Self::Error> {
-        if !(1..=1024).contains(&self.0.trees) || !(8..=MOST_SAMPLE).contains(&self.0.sample) {
+        if !(1..=MOST_TREES).contains(&self.0.trees) || !(8..=MOST_SAMPLE).contains(&self.0.sample) {
             return Err(Error::Parameters("a forest has 1 to 1,024 trees of 8 to 4,096 rows".to_owned()));
         }
         if !self.0.floor.is_finite() || self.0.floor < 0.0 {
@@ -131,6 +133,13 @@ impl PredictInplace<Array2<f64>, Array1<f64>> for Forest {
     }
 }
 
+/// Where a point came to.
+pub(crate) struct Walk {
+    leaves: [u8; MOST_TREES],
+    /// Mean depth at which it is isolated, in cuts.
+    pub depth: f64,
+}
+
 /// Trees, and the scale that they cut in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forest {
@@ -152,7 +161,26 @@ impl Forest {
     /// Mean depth at which a point is isolated, in cuts; lower = more anomalous. 0 without trees. The point is as wide as the
     /// rows were; NaN in it speaks for nothing.
     pub fn depth(&self, point: &[f64]) -> f64 {
-        self.mean(self.sum(&self.quantised(point)))
+        self.walk(point).depth
+    }
+
+    /// Takes a point down every tree.
+    pub(crate) fn walk(&self, point: &[f64]) -> Walk {
+        let point = self.quantised(point);
+        let (mut leaves, mut sum) = ([0; MOST_TREES], 0);
+        let trees = self.trees.get(..MOST_TREES).unwrap_or(&self.trees);
+        let (eights, rest) = trees.as_chunks::<TOGETHER>();
+        let (first, last) = leaves.split_at_mut(eights.len() * TOGETHER);
+        for (trees, slots) in eights.iter().zip(first.chunks_exact_mut(TOGETHER)) {
+            let ends = Tree::leaves_of(trees.each_ref(), &point);
+            sum += trees.iter().zip(ends).map(|(tree, leaf)| tree.depth_at(leaf)).sum::<u32>();
+            slots.copy_from_slice(&ends);
+        }
+        for (tree, slot) in rest.iter().zip(last) {
+            [*slot] = Tree::leaves_of([tree], &point);
+            sum += tree.depth_at(*slot);
+        }
+        Walk { leaves, depth: self.mean(sum) }
     }
 
     /// The depths of many points, each told with its number: what [`Self::depth`] gives, bit for bit, in less time.
@@ -183,7 +211,14 @@ impl Forest {
     /// How much each coordinate had to do with isolating a point: its cuts on the way count by how far they thinned the company
     /// of the point. Shares of 1.
     pub fn attribute<const N: usize>(&self, point: &[f64; N]) -> [f64; N] {
-        self.attribute_by(point, |_| true)
+        self.attribute_walk(&self.walk(point))
+    }
+
+    /// The same of a point that was taken down already.
+    pub(crate) fn attribute_walk<const N: usize>(&self, walk: &Walk) -> [f64; N] {
+        let mut shares = [0; N];
+        self.trees.iter().zip(walk.leaves).for_each(|(tree, leaf)| tree.attribute(leaf, &mut shares));
+        of_one(shares)
     }
 
     /// The same by those trees alone whose number is asked for.
@@ -191,9 +226,11 @@ impl Forest {
         let point = self.quantised(point);
         let mut shares = [0; N];
         let trees = self.trees.iter().enumerate().filter(|(number, _)| asked(*number));
-        trees.for_each(|(_, tree)| tree.attribute(&point, &mut shares));
-        let sum: u64 = shares.iter().sum();
-        if sum > 0 { shares.map(|share| share as f64 / sum as f64) } else { [1.0 / N as f64; N] }
+        trees.for_each(|(_, tree)| {
+            let [leaf] = Tree::leaves_of([tree], &point);
+            tree.attribute(leaf, &mut shares);
+        });
+        of_one(shares)
     }
 
     /// Measures the scale of the columns anew. The cuts of the trees that there are stay where they are.
@@ -247,12 +284,6 @@ impl Forest {
         quantised
     }
 
-    fn sum(&self, point: &Quantised) -> u32 {
-        let (eights, rest) = self.trees.as_chunks::<TOGETHER>();
-        let eights: u32 = eights.iter().map(|trees| Tree::depth_of_eight(trees, point)).sum();
-        eights + rest.iter().map(|tree| tree.depth(point)).sum::<u32>()
-    }
-
     fn mean(&self, sum: u32) -> f64 {
         if self.trees.is_empty() { 0.0 } else { f64::from(sum) / (self.trees.len() as f64 * f64::from(ONE_CUT)) }
     }
@@ -263,6 +294,11 @@ impl Forest {
         let grown = self.quantiser.width() == columns && self.quantiser.is_sound();
         empty || (grown && self.trees.iter().all(|tree| tree.is_sound(columns)))
     }
+}
+
+fn of_one<const N: usize>(shares: [u64; N]) -> [f64; N] {
+    let sum: u64 = shares.iter().sum();
+    if sum > 0 { shares.map(|share| share as f64 / sum as f64) } else { [1.0 / N as f64; N] }
 }
 
 #[cfg(test)]

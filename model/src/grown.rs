@@ -5,6 +5,8 @@
 //! robust random cut forests, Guha and others, 2016): without it every point outside the range scores alike. Both parts are
 //! in bits and add up coordinate by coordinate, so the score explains itself.
 
+use std::collections::BTreeMap;
+
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +55,8 @@ impl Grown {
             return AnomalyScore::default();
         }
         let point = self.floored(vector);
-        self.add_up(&point, self.forest.depth(&point), &self.limits, || self.forest.attribute(&point))
+        let walk = self.forest.walk(&point);
+        self.add_up(&point, walk.depth, &self.limits, || self.forest.attribute_walk(&walk))
     }
 
     /// What a vector of an hour would be worth had nothing of that hour been learnt: asked of the trees that lack it, against
@@ -106,16 +109,16 @@ impl Grown {
         point
     }
 
-    /// Grows trees anew, of these numbers, each from the rows of half of the hours; `measure`: the scale as well.
+    /// Grows trees anew, of these numbers, each from the rows of half of the hours, given their ranges; `measure`: the scale as
+    /// well.
     pub(crate) fn grow(
         &mut self,
         params: &ForestValidParams,
         trees: impl IntoIterator<Item = usize>,
         measure: bool,
-        points: &[Point],
+        (points, ranges): (&[Point], &Ranges),
         random: &mut Random,
     ) {
-        let ranges = Ranges::of(points);
         self.medians = std::array::from_fn(|coordinate| ranges.quantile(coordinate, 0.5));
         self.limits = std::array::from_fn(|coordinate| ranges.quantile(coordinate, RANGE));
         self.usual = std::array::from_fn(|coordinate| {
@@ -153,6 +156,8 @@ impl Grown {
 /// The rows' bits, coordinate by coordinate, the largest first, with the hour of each.
 pub(crate) struct Ranges {
     descending: [Vec<(f64, u64)>; COORDINATES],
+    /// Rows of each hour.
+    hours: BTreeMap<u64, usize>,
 }
 
 impl Ranges {
@@ -163,7 +168,9 @@ impl Ranges {
             bits.sort_by(|a, b| b.0.total_cmp(&a.0));
             bits
         });
-        Self { descending }
+        let mut hours = BTreeMap::new();
+        points.iter().for_each(|point| *hours.entry(point.hour).or_default() += 1);
+        Self { descending, hours }
     }
 
     /// The bits below which a share of the rows lies; 0 without rows.
@@ -174,8 +181,10 @@ impl Ranges {
 
     /// [`RANGE`] of the rows of other hours.
     fn limit_without(&self, hour: u64, coordinate: usize) -> f64 {
-        let others = || self.descending[coordinate].iter().filter(|(_, of)| *of != hour);
-        from_top(others().count(), RANGE).and_then(|place| others().nth(place)).map_or(0.0, |(bits, _)| *bits)
+        let rows = &self.descending[coordinate];
+        let mut others = rows.iter().filter(|(_, of)| *of != hour);
+        let many = rows.len() - self.hours.get(&hour).copied().unwrap_or(0);
+        from_top(many, RANGE).and_then(|place| others.nth(place)).map_or(0.0, |(bits, _)| *bits)
     }
 }
 
@@ -220,7 +229,7 @@ mod tests {
     fn grown(rows: &[Point], seed: u64) -> Grown {
         let params = ForestParams::new(64, 256, seed).check().expect("good parameters");
         let mut grown = Grown::default();
-        grown.grow(&params, 0..64, true, rows, &mut Random::new(seed));
+        grown.grow(&params, 0..64, true, (rows, &Ranges::of(rows)), &mut Random::new(seed));
         grown
     }
 

@@ -6,16 +6,16 @@
 //! the same events give the same scores, bit for bit, on any number of cores.
 
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
+use crate::beside::{self, Coming};
 use crate::event::Time;
 use crate::forest::ForestValidParams;
 use crate::grown::{Grown, Ranges};
 use crate::random::Random;
-use crate::reservoir::{MAX_ROWS, Point};
-use crate::threshold::Recall;
+use crate::reservoir::{MAX_ROWS, Taken};
+use crate::threshold::{Recall, Rescored};
 
 /// From its beginning to its publication, on the boot clock of the events: a hundred times as long as it takes.
 const PUBLISHED_AFTER_NS: u64 = 1_000_000_000;
@@ -31,7 +31,8 @@ pub(crate) struct Growth {
     pub many: usize,
     /// Whether the scale is measured as well.
     pub measure: bool,
-    pub points: Vec<Point>,
+    #[serde(rename = "points")]
+    pub rows: Taken,
     pub random: Random,
     /// Closed episodes whose scores shall be those of the new forest.
     pub recall: Recall,
@@ -40,18 +41,20 @@ pub(crate) struct Growth {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Crop {
-    pub grown: Grown,
-    /// What the closed episodes are worth now, by number.
-    pub scores: Vec<(u64, f64)>,
+    pub grown: Arc<Grown>,
+    /// What the closed episodes are worth now.
+    pub rescored: Rescored,
 }
 
 impl Growth {
     fn finish(&self) -> Crop {
         let (mut grown, mut random, trees) = (Grown::clone(&self.grown), self.random.clone(), self.params.trees());
         let due = (self.first..self.first + self.many).map(|tree| tree % trees);
-        grown.grow(&self.params, due, self.measure, &self.points, &mut random);
-        let scores = self.recall.scores(&grown, &Ranges::of(&self.points));
-        Crop { grown, scores }
+        let points = self.rows.points();
+        let ranges = Ranges::of(&points);
+        grown.grow(&self.params, due, self.measure, (&points, &ranges), &mut random);
+        let rescored = self.recall.rescored(&grown, &ranges);
+        Crop { grown: Arc::new(grown), rescored }
     }
 }
 
@@ -62,7 +65,7 @@ pub(crate) struct Growing {
     begun: Time,
     /// Nobody's state: what it will say follows from the growth.
     #[serde(skip)]
-    worker: Option<JoinHandle<Crop>>,
+    coming: Option<Coming<Crop>>,
 }
 
 impl Growing {
@@ -70,8 +73,7 @@ impl Growing {
     pub fn begin(at: Time, growth: Growth) -> Self {
         let growth = Arc::new(growth);
         let given = Arc::clone(&growth);
-        let worker = Builder::new().name("growth".to_owned()).spawn(move || given.finish()).ok();
-        Self { growth, begun: at, worker }
+        Self { growth, begun: at, coming: beside::run(move || given.finish()) }
     }
 
     /// Whether it is to be taken over. A clock that began anew, with the machine, does not put it off.
@@ -81,13 +83,15 @@ impl Growing {
 
     /// What came of it.
     pub fn harvest(self) -> Crop {
-        self.worker.and_then(|worker| worker.join().ok()).unwrap_or_else(|| self.growth.finish())
+        let crop = self.coming.and_then(Coming::wait).unwrap_or_else(|| self.growth.finish());
+        beside::leave(self.growth);
+        crop
     }
 
     /// Whether what was read from a snapshot can be grown.
     pub fn is_sound(&self, params: &ForestValidParams) -> bool {
-        let Growth { params: own, grown, first, many, points, recall, .. } = self.growth.as_ref();
-        let trees = params.trees();
+        let Growth { params: own, grown, first, many, rows, recall, .. } = self.growth.as_ref();
+        let (trees, points) = (params.trees(), rows.points());
         own == params
             && grown.is_sound(trees)
             && *first < trees
@@ -101,7 +105,7 @@ impl Growing {
 
 impl Clone for Growing {
     fn clone(&self) -> Self {
-        Self { growth: Arc::clone(&self.growth), begun: self.begun, worker: None }
+        Self { growth: Arc::clone(&self.growth), begun: self.begun, coming: None }
     }
 }
 
@@ -118,6 +122,7 @@ mod tests {
     use super::*;
     use crate::features::{Coordinate, FeatureVector};
     use crate::forest::ForestParams;
+    use crate::reservoir::Point;
     use crate::threshold::{Calibration, Past};
 
     fn growth(seed: u64) -> Growth {
@@ -136,13 +141,25 @@ mod tests {
             first: 0,
             many: 16,
             measure: true,
-            points,
+            rows: points.into(),
             random,
-            recall: Recall::of(vec![
-                (7, Past::new(Arc::from("a"), Time::default(), 3.0, vec![(5, strange)])),
-                (9, Past::new(Arc::from("a"), Time::default(), 4.0, Vec::new())),
+            recall: recall_of(vec![
+                Past::new(Arc::from("a"), Time::default(), 3.0, vec![(5, strange)]),
+                Past::new(Arc::from("a"), Time::default(), 4.0, Vec::new()),
             ]),
         }
+    }
+
+    fn recall_of(past: Vec<Past>) -> Recall {
+        let mut calibration = Calibration::default();
+        past.into_iter().rev().for_each(|past| calibration.add(past, 0.0, 1.0));
+        calibration.recall()
+    }
+
+    fn change(growth: &mut Growth, change: impl FnMut(&mut Point)) {
+        let mut points = growth.rows.points();
+        points.iter_mut().for_each(change);
+        growth.rows = points.into();
     }
 
     fn at(seconds: u64) -> Time {
@@ -159,20 +176,19 @@ mod tests {
             assert_eq!(begun, restored);
             let crops = [begun.harvest(), copy.harvest(), restored.harvest()];
             for crop in &crops[1..] {
-                assert_eq!((&crop.grown, &crop.scores), (&crops[0].grown, &crops[0].scores));
+                assert_eq!((&crop.grown, crop.rescored.scores()), (&crops[0].grown, crops[0].rescored.scores()));
             }
-            assert!(crops[0].scores[0].1 > 15.0, "a strange vector is worth something: {:?}", crops[0].scores);
-            assert_eq!(crops[0].scores[1], (9, 4.0), "facts stay what they were");
+            let scores = crops[0].rescored.scores();
+            let score_of = |number: u64| scores.iter().find(|(it, _)| *it == number).expect("a score").1;
+            assert!(score_of(1) > 15.0, "a strange vector is worth something: {scores:?}");
+            assert_eq!(score_of(0), 4.0, "facts stay what they were");
         }
     }
 
     #[test]
     fn a_level_is_always_of_the_forest_in_force() {
-        let rows = |growth: &mut Growth, times: f64| {
-            growth.points.iter_mut().for_each(|point| point.vector.bits.iter_mut().for_each(|bits| *bits *= times));
-        };
         let (mut quiet, mut loud) = (growth(3), growth(3));
-        rows(&mut loud, 4.0);
+        change(&mut loud, |point| point.vector.bits.iter_mut().for_each(|bits| *bits *= 4.0));
         // Ten days with an episode each, scored by a forest that has seen quiet days only.
         let hours = 100..110;
         let vector = |hour: u64| {
@@ -191,9 +207,9 @@ mod tests {
         }
         let level = |calibration: &Calibration| calibration.threshold(day(110), 1.0, 30.0).level;
         let old = level(&calibration);
-        loud.recall = Recall::of(calibration.past());
+        loud.recall = calibration.recall();
         let crop = loud.finish();
-        calibration.rescore(&crop.scores);
+        calibration.rescore(&crop.rescored);
         let reach = hours.filter(|hour| crop.grown.score(&vector(*hour)).value >= level(&calibration)).count();
         assert!(level(&calibration) < old - 3.0, "{} and {old} before", level(&calibration));
         assert_eq!(reach, 10, "one a day, as the budget says: by the old level there would never be one again");
@@ -213,11 +229,11 @@ mod tests {
         assert!(!sound(Growth { first: 16, ..growth(1) }) && !sound(Growth { many: 17, ..growth(1) }));
         assert!(!sound(Growth { many: 8, ..growth(1) }), "the first trees are grown together");
         let mut broken = growth(1);
-        broken.points[3].vector.bits[2] = f64::NAN;
+        change(&mut broken, |point| point.vector.bits[2] = f64::NAN);
         assert!(!sound(broken));
         let mut broken = growth(1);
         let past = Past::new(Arc::from("a"), Time::default(), f64::INFINITY, Vec::new());
-        broken.recall = Recall::of(vec![(1, past)]);
+        broken.recall = recall_of(vec![past]);
         assert!(!sound(broken));
     }
 }

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::{self, Counts};
 use crate::episode::Evidence;
-use crate::event::{Body, Event, Time, Window};
+use crate::event::{Body, Event, Time};
 use crate::facts::{self, Fact};
 use crate::features::{Coordinate, FeatureVector};
+use crate::grams::Grams;
 use crate::names;
 use crate::online::Detector;
 use crate::quantities::Quantities;
@@ -174,7 +175,9 @@ impl Model {
         let known = self.workloads.get(name)?;
         let surprises = weigh(&stated, known, &self.host, standing, event.at);
         let stale = known.stale(event.at).any(|program| *program == exe);
-        let sequence = surprise_of(event, known, &exe, &self.pool);
+        let grams = grams_of(event);
+        let sequence =
+            grams.as_ref().map_or_else(Surprise::default, |grams| surprise_of(grams, known, &exe, &self.pool));
         let mut own = vector_of(&surprises, &sequence, &quantities, known, &self.measures);
         if let Some(coordinate) = self.without {
             own.bits[coordinate as usize] = 0.0;
@@ -217,7 +220,7 @@ impl Model {
             }
         }
         if complete && !early && (learning || !self.episodes.is_open(anchor)) {
-            self.learn(event, &exe, &stated);
+            self.learn(event, &exe, &stated, grams.as_ref());
         } else if let Body::Window(window) = &event.body
             && complete
             && !early
@@ -259,7 +262,7 @@ impl Model {
         self.detector.offer(cell, event.at, row.settled, &row.novel);
     }
 
-    fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact]) {
+    fn learn(&mut self, event: &Event, exe: &Arc<str>, stated: &[Fact], grams: Option<&Grams>) {
         let process = event.process.cookie;
         let Some(known) = self.workloads.get_mut(&event.process.workload) else { return };
         for fact in stated {
@@ -267,9 +270,9 @@ impl Model {
             known.admit(fact);
             self.host.learn(fact, event.at, process);
         }
-        if let Body::Window(window) = &event.body {
-            known.learn_window(exe, &window.trace, event.at, process);
-            self.pool.learn(&window.trace);
+        if let Some(grams) = grams {
+            known.learn_window(exe, grams, event.at, process);
+            self.pool.learn_grams(grams);
         }
     }
 }
@@ -412,13 +415,16 @@ fn evidence(surprises: &[FactSurprise], standing: Standing) -> Vec<(Fact, f64)> 
     surprises.iter().filter(counts).map(|surprise| (surprise.fact.clone(), surprise.bits)).collect()
 }
 
-fn surprise_of(event: &Event, known: &Workload, exe: &Arc<str>, pool: &Sequences) -> Surprise {
-    let Body::Window(Window { trace, .. }) = &event.body else { return Surprise::default() };
-    match known.reference().sequences.get(exe) {
-        Some(sequences) => sequences.surprise(trace, pool),
-        // A program that the workload never ran is judged by what the host's programs call.
-        None => pool.surprise(trace, pool),
+fn grams_of(event: &Event) -> Option<Grams> {
+    match &event.body {
+        Body::Window(window) => Some(Grams::of(&window.trace)),
+        _ => None,
     }
+}
+
+fn surprise_of(grams: &Grams, known: &Workload, exe: &Arc<str>, pool: &Sequences) -> Surprise {
+    // A program that the workload never ran is judged by what the host's programs call.
+    known.reference().sequences.get(exe).unwrap_or(pool).surprise_of(grams, pool)
 }
 
 fn vector_of(

@@ -17,6 +17,7 @@
 //! An event is judged first and learnt afterwards, and only if the learning rules admit it ([`Model::observe`]).
 #![forbid(unsafe_code)]
 
+mod beside;
 pub mod conduct;
 pub mod counts;
 pub mod drift;
@@ -26,6 +27,7 @@ pub mod explain;
 pub mod facts;
 pub mod features;
 pub mod forest;
+mod grams;
 mod grown;
 mod growth;
 mod halves;
@@ -49,6 +51,7 @@ pub mod schema;
 pub mod sequence;
 pub mod snapshot;
 pub mod stream;
+mod table;
 pub mod threshold;
 pub mod tree;
 pub mod workload;
@@ -75,13 +78,14 @@ pub use workload::WorkloadSummary;
 
 use counts::Counts;
 use episode::{Closed, Episodes};
+use grams::Grams;
 use health::Vigil;
 use judge::Recent;
 use online::AnyDetector;
 use own::OwnForests;
 use params::ValidParams;
 use sequence::Sequences;
-use threshold::{Calibration, Recall};
+use threshold::Calibration;
 use workload::{Measures, Workload};
 
 /// Workloads that the model holds; the events of further ones are not judged, and counted.
@@ -213,13 +217,14 @@ impl Model {
         let AnyDetector::Forest(forest) = &mut self.detector else { return };
         let published = forest.publish(at);
         self.own.publish(at);
-        forest.begin_what_is_due(at, &self.host, || Recall::of(self.calibration.past()).with(self.own.says()));
+        forest.begin_what_is_due(at, &self.host, || self.calibration.recall().with(self.own.says()));
         if !forest.is_growing() {
             self.own.begin_one(at, &self.host);
         }
-        if let Some(scores) = published {
-            self.calibration.rescore(&scores);
+        if let Some(rescored) = published {
+            self.calibration.rescore(&rescored);
             self.renew_threshold();
+            beside::leave(rescored);
         }
     }
 
@@ -232,8 +237,9 @@ impl Model {
             self.host.learn(&fact, last, anchor);
         }
         for window in &episode.windows {
-            known.learn_window(&window.exe, &window.trace, last, anchor);
-            self.pool.learn(&window.trace);
+            let grams = Grams::of(&window.trace);
+            known.learn_window(&window.exe, &grams, last, anchor);
+            self.pool.learn_grams(&grams);
         }
     }
 

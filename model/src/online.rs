@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::beside;
 use crate::counts::Counts;
 use crate::event::Time;
 use crate::facts::Fact;
@@ -17,7 +18,7 @@ use crate::growth::{Growing, Growth};
 use crate::params::{DetectorKind, Params};
 use crate::random::Random;
 use crate::reservoir::Reservoir;
-use crate::threshold::Recall;
+use crate::threshold::{Recall, Rescored};
 
 /// Rows before the forest is grown for the first time.
 pub const FIRST_ROWS: u64 = 64;
@@ -115,8 +116,8 @@ impl PooledForest {
     /// Begins to grow the trees that are due, unless some are growing. `recall`: the closed episodes that the new forest shall
     /// score.
     pub fn begin_what_is_due(&mut self, at: Time, host: &Counts, recall: impl FnOnce() -> Recall) {
-        let due = if self.growing.is_none() { self.trees_due(at) } else { None };
-        let Some(many) = due else { return };
+        let due = self.next_due().filter(|(from, _)| at.unix_ns >= *from);
+        let Some((_, many)) = due else { return };
         let growth = Growth {
             params: self.params.clone(),
             grown: Arc::clone(&self.grown),
@@ -124,7 +125,7 @@ impl PooledForest {
             many,
             // The scale is measured anew once in a turnover, and while the model is young.
             measure: many > 1 || self.next_tree == 0,
-            points: self.reservoir.points(host),
+            rows: self.reservoir.taken(host),
             random: Random::new(self.random.draw()),
             recall: recall(),
         };
@@ -134,28 +135,33 @@ impl PooledForest {
         self.grown_at = at;
     }
 
-    /// Takes a forest over whose time has come; what it says about the closed episodes, by number.
-    pub fn publish(&mut self, at: Time) -> Option<Vec<(u64, f64)>> {
+    /// Takes a forest over whose time has come; what it says about the closed episodes.
+    pub fn publish(&mut self, at: Time) -> Option<Rescored> {
         let crop = self.growing.take_if(|growing| growing.is_due(at))?.harvest();
-        self.grown = Arc::new(crop.grown);
-        Some(crop.scores)
+        beside::leave(std::mem::replace(&mut self.grown, crop.grown));
+        Some(crop.rescored)
     }
 
-    /// How many trees are due: all the first time; half of them at every doubling while the model is young, so that the first
-    /// rows do not rule for long; later one by one.
-    fn trees_due(&self, at: Time) -> Option<usize> {
+    /// From when on trees are due (unix clock), unless some are growing, and how many: all the first time; half of them at every
+    /// doubling while the model is young, so that the first rows do not rule for long; later one by one.
+    fn next_due(&self) -> Option<(u64, usize)> {
         let (rows, trees) = (self.reservoir.admitted(), self.params.trees());
         let young = rows <= 16 * FIRST_ROWS;
         let doubled = rows >= self.grown_at_rows.saturating_mul(2);
-        let due = rows >= self.grown_at_rows.saturating_add(ROWS_PER_TREE)
-            && at.unix_ns >= self.grown_at.unix_ns.saturating_add(TURNOVER_NS / trees as u64);
         match () {
-            () if rows < FIRST_ROWS => None,
-            () if self.grown.trees() == 0 => Some(trees),
-            () if young && doubled => Some(trees.div_ceil(2)),
-            () if due => Some(1),
+            () if rows < FIRST_ROWS || self.growing.is_some() => None,
+            () if self.grown.trees() == 0 => Some((0, trees)),
+            () if young && doubled => Some((0, trees.div_ceil(2))),
+            () if rows >= self.grown_at_rows.saturating_add(ROWS_PER_TREE) => {
+                Some((self.grown_at.unix_ns.saturating_add(TURNOVER_NS / trees as u64), 1))
+            }
             () => None,
         }
+    }
+
+    /// From when on trees are due as far as the rows tell, on the unix clock.
+    pub(crate) fn due_from(&self) -> Option<u64> {
+        self.next_due().map(|(from, _)| from)
     }
 }
 

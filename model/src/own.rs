@@ -41,6 +41,40 @@ pub struct OwnForests {
     params: Params,
     seats: BTreeMap<Arc<str>, Seat>,
     refused: u64,
+    #[serde(skip)]
+    agenda: Agenda,
+}
+
+/// Which seats have something to do, so that no event asks all of them. It follows from the seats.
+#[derive(Clone, Debug, Default)]
+struct Agenda {
+    /// Whose trees are growing; nothing is known of forests that were just read.
+    growing: Option<Vec<Arc<str>>>,
+    /// Before this time of the unix clock nobody can begin: either no trees are due, or only those of workloads that stand
+    /// behind one whose trees are growing.
+    due_from: u64,
+}
+
+impl Agenda {
+    fn of(seats: &BTreeMap<Arc<str>, Seat>) -> Self {
+        let is_free = |(_, seat): &(&Arc<str>, &Seat)| !(seat.forest.is_growing() && seat.has_enough());
+        let due_from = seats.iter().take_while(is_free).map(|(_, seat)| seat.due_from()).min().unwrap_or(u64::MAX);
+        Self { growing: Some(growing_in(seats)), due_from }
+    }
+
+    /// A workload's trees may be due from another time on.
+    fn note(&mut self, workload: &Arc<str>, due_from: u64) {
+        let first = self.growing.as_ref().and_then(|growing| growing.first());
+        if first.is_none_or(|first| workload < first) {
+            self.due_from = self.due_from.min(due_from);
+        }
+    }
+}
+
+impl PartialEq for Agenda {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What one workload has taught its own forest.
@@ -71,6 +105,11 @@ impl Seat {
         (!self.has_enough() && passed(self.since) >= DAY) || passed(self.last) >= SILENCE
     }
 
+    /// Before this time of the unix clock no trees of it are due, as far as its rows tell.
+    fn due_from(&self) -> u64 {
+        self.forest.due_from().filter(|_| self.has_enough()).unwrap_or(u64::MAX)
+    }
+
     /// λ, 0–1: how much of the score is the own forest's.
     fn share(&self) -> f64 {
         let rows = self.rows as f64;
@@ -81,7 +120,7 @@ impl Seat {
 impl OwnForests {
     /// Nobody has one yet.
     pub fn new(params: &Params) -> Self {
-        Self { params: params.clone(), seats: BTreeMap::new(), refused: 0 }
+        Self { params: params.clone(), seats: BTreeMap::new(), refused: 0, agenda: Agenda::default() }
     }
 
     /// λ of a workload, 0–1: how much of its score is its own forest's.
@@ -104,17 +143,28 @@ impl OwnForests {
 
     /// Takes over trees whose time has come.
     pub(crate) fn publish(&mut self, at: Time) {
-        self.seats.values_mut().for_each(|seat| _ = seat.forest.publish(at));
+        let growing = self.agenda.growing.get_or_insert_with(|| growing_in(&self.seats));
+        growing.retain(|name| {
+            let Some(seat) = self.seats.get_mut(name) else { return false };
+            if seat.forest.publish(at).is_some() {
+                self.agenda.due_from = 0;
+            }
+            seat.forest.is_growing()
+        });
     }
 
     /// Begins to grow what is due in one of them, unless another one's trees are growing. Who has not shown enough needs none.
     pub(crate) fn begin_one(&mut self, at: Time, host: &Counts) {
+        if at.unix_ns < self.agenda.due_from {
+            return;
+        }
         for seat in self.seats.values_mut().filter(|seat| seat.has_enough()) {
             seat.forest.begin_what_is_due(at, host, Recall::default);
             if seat.forest.is_growing() {
-                return;
+                break;
             }
         }
+        self.agenda = Agenda::of(&self.seats);
     }
 
     /// What each own forest that is heard says, and how loud.
@@ -138,6 +188,8 @@ impl OwnForests {
         seat.last = at;
         seat.forest.offer(cell, at, settled, novel);
         seat.rows = seat.forest.size().0;
+        let due_from = seat.due_from();
+        self.agenda.note(workload, due_from);
     }
 
     /// A workload's seat. When all are taken, the one with the fewest rows among those that may leave is given away.
@@ -146,6 +198,7 @@ impl OwnForests {
             let leaving = self.seats.iter().filter(|(_, seat)| seat.may_leave(at)).min_by_key(|(_, seat)| seat.rows);
             let leaving = leaving.map(|(name, _)| name.clone())?;
             self.seats.remove(&leaving);
+            self.agenda = Agenda::default();
         }
         Some(self.seats.entry(workload.clone()).or_insert_with(|| Seat::new(&self.params, at)))
     }
@@ -158,6 +211,10 @@ impl OwnForests {
         }
         self.seats.values().find_map(|seat| seat.forest.fault(&self.params))
     }
+}
+
+fn growing_in(seats: &BTreeMap<Arc<str>, Seat>) -> Vec<Arc<str>> {
+    seats.iter().filter(|(_, seat)| seat.forest.is_growing()).map(|(name, _)| name.clone()).collect()
 }
 
 /// Everything in proportion. Where one of the two finds nothing, its value below 0 takes from what the other one found, and
@@ -277,6 +334,30 @@ mod tests {
         assert_eq!(own.share("heard"), share);
         own.offer(&named("later"), 1, at(6_000 + 60 * 24 * 60), FeatureVector::default(), &[]);
         assert!(own.seats.contains_key("later") && own.seats.len() == MAX_OWN);
+    }
+
+    /// Whoever asks every seat at every event begins and publishes at the same times.
+    #[test]
+    fn nobody_waits_longer_because_not_everybody_is_asked() {
+        let (mut told, mut asked) = (forests(), forests());
+        let (mut random, host) = (Random::new(9), Counts::default());
+        let mut waited = 0;
+        for n in 0..9_000u64 {
+            let name = named(&format!("{}", random.below(9)));
+            let now = Time { unix_ns: n * MINUTE, boot_ns: n * 5_000_000 };
+            let row = row(&mut random, Coordinate::Net, 4.0);
+            for own in [&mut told, &mut asked] {
+                own.offer(&name, n, now, row, &[]);
+                own.publish(now);
+                own.begin_one(now, &host);
+            }
+            asked.agenda = Agenda::default();
+            waited += u32::from(told.seats.values().any(|seat| seat.due_from() <= now.unix_ns));
+            let growing = [&told, &asked].map(|own| growing_in(&own.seats));
+            assert_eq!(growing[0], growing[1], "after {n} rows");
+        }
+        assert!(told == asked);
+        assert!(waited > 100, "trees waited for others only {waited} times");
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use collector_common::token;
 use serde::{Deserialize, Serialize};
+
+use crate::grams::{Grams, MOST_GRAM, calls_of, pair};
+use crate::table::Table;
 
 /// Trigrams that one program holds.
 pub const MAX_TRIGRAMS: usize = 16_384;
@@ -30,9 +32,30 @@ struct Follows {
     kinds: u32,
 }
 
+/// How often a call or pair was seen, and what followed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    n: u32,
+    then: Follows,
+}
+
 /// What a program usually calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Sequences {
+    windows: u64,
+    calls: Follows,
+    one: Table<Seen>,
+    two: Table<Seen>,
+    /// Pairs that were seen: others were not, for lack of room, but what followed them was.
+    bigrams: usize,
+    three: Table<u32>,
+    overflow: u64,
+}
+
+/// The same in a snapshot.
+#[derive(Serialize, Deserialize)]
+struct Stored {
     windows: u64,
     calls: Follows,
     one: BTreeMap<u16, u32>,
@@ -60,7 +83,7 @@ impl Sequences {
 
     /// Trigrams held.
     pub fn trigrams(&self) -> impl Iterator<Item = u32> {
-        self.three.keys().copied()
+        self.three.iter().map(|(trigram, _)| trigram)
     }
 
     /// Bigrams and trigrams that did not fit.
@@ -70,101 +93,139 @@ impl Sequences {
 
     /// Whether sequences that were read from a snapshot are within their bounds.
     pub(crate) fn is_sound(&self) -> bool {
-        self.three.len() <= MAX_TRIGRAMS && self.two.len() <= MAX_BIGRAMS && self.after_two.len() <= MAX_TRIGRAMS
+        let contexts = self.two.iter().filter(|(_, seen)| seen.then.n > 0).count();
+        self.three.len() <= MAX_TRIGRAMS && self.bigrams <= MAX_BIGRAMS && contexts <= MAX_TRIGRAMS
     }
 
     /// Learns a window.
     pub fn learn(&mut self, trace: &[u16]) {
+        self.learn_grams(&Grams::of(trace));
+    }
+
+    /// The same of one that was counted already.
+    pub(crate) fn learn_grams(&mut self, grams: &Grams) {
         self.windows = self.windows.saturating_add(1);
-        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
-        for (at, c) in numbers.iter().copied().enumerate() {
-            let fresh = bump(&mut self.one, c);
-            grow(&mut self.calls, fresh);
-            if at < 1 {
+        for (call, times) in &grams.one {
+            let fresh = bump(&mut self.one.entry(*call).n, *times);
+            self.calls.grow(*times, fresh);
+        }
+        for (two, times) in &grams.two {
+            if self.bigrams >= MAX_BIGRAMS && self.two.get(*two).is_none_or(|seen| seen.n == 0) {
+                self.overflow = self.overflow.saturating_add(u64::from(*times));
                 continue;
             }
-            let b = numbers[at - 1];
-            if self.two.len() < MAX_BIGRAMS || self.two.contains_key(&pair(b, c)) {
-                let fresh = bump(&mut self.two, pair(b, c));
-                grow(self.after_one.entry(b).or_default(), fresh);
-            } else {
-                self.overflow = self.overflow.saturating_add(1);
-            }
-            if at < 2 {
+            let fresh = bump(&mut self.two.entry(*two).n, *times);
+            self.bigrams += usize::from(fresh);
+            let [_, b, _] = calls_of(*two);
+            self.one.entry(b).then.grow(*times, fresh);
+        }
+        for (three, times) in &grams.three {
+            if self.three.len() >= MAX_TRIGRAMS && self.three.get(*three).is_none() {
+                self.overflow = self.overflow.saturating_add(u64::from(*times));
                 continue;
             }
-            let trigram = token::trigram(numbers[at - 2], b, c);
-            if self.three.len() >= MAX_TRIGRAMS && !self.three.contains_key(&trigram) {
-                self.overflow = self.overflow.saturating_add(1);
-                continue;
-            }
-            let fresh = bump(&mut self.three, trigram);
-            grow(self.after_two.entry(pair(numbers[at - 2], b)).or_default(), fresh);
+            let fresh = bump(self.three.entry(*three), *times);
+            let [a, b, _] = calls_of(*three);
+            self.two.entry(pair(a, b)).then.grow(*times, fresh);
         }
     }
 
     /// Trigrams of a window that were never seen, each once.
-    pub fn novel_in(&self, trace: &[u16]) -> Vec<u32> {
-        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
-        let all = numbers.windows(3).map(|three| token::trigram(three[0], three[1], three[2]));
-        let mut novel: Vec<u32> = all.filter(|trigram| !self.three.contains_key(trigram)).collect();
+    pub(crate) fn novel_in(&self, grams: &Grams) -> Vec<u32> {
+        let all = grams.three.iter().map(|(trigram, _)| *trigram);
+        let mut novel: Vec<u32> = all.filter(|trigram| self.three.get(*trigram).is_none()).collect();
         novel.sort_unstable();
-        novel.dedup();
         novel
     }
 
     /// Scores a window; `pool` is what the host's programs call, for calls that this one never made.
     pub fn surprise(&self, trace: &[u16], pool: &Sequences) -> Surprise {
-        let numbers: Vec<u16> = trace.iter().map(|call| token::number(*call)).collect();
-        let mut bits: BTreeMap<u32, f64> = BTreeMap::new();
-        for three in numbers.windows(3) {
-            let trigram = token::trigram(three[0], three[1], three[2]);
-            bits.entry(trigram).or_insert_with(|| (-self.probability(three, pool).log2()).clamp(0.0, MOST_BITS));
-        }
-        let mut ranked: Vec<(u32, f64)> = bits.into_iter().collect();
+        self.surprise_of(&Grams::of(trace), pool)
+    }
+
+    /// The same of one that was counted already.
+    pub(crate) fn surprise_of(&self, grams: &Grams, pool: &Sequences) -> Surprise {
+        let bits = |trigram| (-self.probability(trigram, pool).log2()).clamp(0.0, MOST_BITS);
+        let mut ranked: Vec<(u32, f64)> = grams.three.iter().map(|(trigram, _)| (*trigram, bits(*trigram))).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let sum: f64 = ranked.iter().take(TOP).map(|(_, bits)| bits).sum();
-        ranked.retain(|(trigram, _)| !self.three.contains_key(trigram));
+        ranked.retain(|(trigram, _)| self.three.get(*trigram).is_none());
         Surprise { bits: sum / TOP as f64, novel: ranked }
     }
 
-    fn probability(&self, three: &[u16], pool: &Sequences) -> f64 {
-        let (a, b, c) = (three[0], three[1], three[2]);
+    fn probability(&self, trigram: u32, pool: &Sequences) -> f64 {
+        let [a, b, c] = calls_of(trigram);
         let base = pool.one_probability(c, 1.0 / ALPHABET);
         let one = self.one_probability(c, base);
-        let two = mixed(self.two.get(&pair(b, c)), self.after_one.get(&b), one);
-        mixed(self.three.get(&token::trigram(a, b, c)), self.after_two.get(&pair(a, b)), two)
+        let (bc, ab) = (self.two.get(pair(b, c)), self.two.get(pair(a, b)));
+        let two = mixed(bc.map(|seen| seen.n), self.one.get(b).map(|seen| seen.then), one);
+        mixed(self.three.get(trigram).copied(), ab.map(|seen| seen.then), two)
     }
 
-    fn one_probability(&self, c: u16, base: f64) -> f64 {
-        mixed(self.one.get(&c), Some(&self.calls), base)
+    fn one_probability(&self, c: u32, base: f64) -> f64 {
+        mixed(self.one.get(c).map(|seen| seen.n), Some(self.calls), base)
     }
 }
 
-fn mixed(seen: Option<&u32>, follows: Option<&Follows>, lower: f64) -> f64 {
+impl Follows {
+    fn grow(&mut self, times: u32, fresh: bool) {
+        self.n = self.n.saturating_add(times);
+        self.kinds = self.kinds.saturating_add(u32::from(fresh));
+    }
+}
+
+fn mixed(seen: Option<u32>, follows: Option<Follows>, lower: f64) -> f64 {
     let Some(follows) = follows.filter(|follows| follows.n > 0) else { return lower };
     let (n, kinds) = (f64::from(follows.n), f64::from(follows.kinds));
-    (f64::from(seen.copied().unwrap_or(0)) + kinds * lower) / (n + kinds)
-}
-
-fn pair(a: u16, b: u16) -> u32 {
-    u32::from(a) << 10 | u32::from(b)
+    (f64::from(seen.unwrap_or(0)) + kinds * lower) / (n + kinds)
 }
 
 /// Counts; `true` when it was new.
-fn bump<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) -> bool {
-    let count = counts.entry(key).or_insert(0);
-    *count = count.saturating_add(1);
-    *count == 1
+fn bump(count: &mut u32, times: u32) -> bool {
+    let fresh = *count == 0;
+    *count = count.saturating_add(times);
+    fresh
 }
 
-fn grow(follows: &mut Follows, fresh: bool) {
-    follows.n = follows.n.saturating_add(1);
-    follows.kinds = follows.kinds.saturating_add(u32::from(fresh));
+impl From<Sequences> for Stored {
+    fn from(sequences: Sequences) -> Self {
+        let Sequences { windows, calls, one, two, three, overflow, .. } = sequences;
+        let seen = |(gram, seen): (u32, &Seen)| (seen.n > 0).then_some((gram, seen.n));
+        let then = |(gram, seen): (u32, &Seen)| (seen.then.n > 0).then_some((gram, seen.then));
+        Self {
+            windows,
+            calls,
+            one: one.iter().filter_map(seen).map(|(call, n)| (call as u16, n)).collect(),
+            after_one: one.iter().filter_map(then).map(|(call, then)| (call as u16, then)).collect(),
+            two: two.iter().filter_map(seen).collect(),
+            after_two: two.iter().filter_map(then).collect(),
+            three: three.iter().map(|(trigram, n)| (trigram, *n)).collect(),
+            overflow,
+        }
+    }
+}
+
+impl From<Stored> for Sequences {
+    /// What cannot have been counted is left out.
+    fn from(stored: Stored) -> Self {
+        let Stored { windows, calls, one, after_one, two, after_two, three, overflow } = stored;
+        let can_be = |gram: &u32| *gram <= MOST_GRAM;
+        let mut sequences = Self { windows, calls, overflow, ..Self::default() };
+        one.into_iter().for_each(|(call, n)| sequences.one.entry(u32::from(call)).n = n);
+        after_one.into_iter().for_each(|(call, then)| sequences.one.entry(u32::from(call)).then = then);
+        two.into_iter().filter(|(two, _)| can_be(two)).for_each(|(two, n)| sequences.two.entry(two).n = n);
+        let after_two = after_two.into_iter().filter(|(two, _)| can_be(two));
+        after_two.for_each(|(two, then)| sequences.two.entry(two).then = then);
+        sequences.three = three.into_iter().filter(|(three, _)| can_be(three)).collect();
+        sequences.bigrams = sequences.two.iter().filter(|(_, seen)| seen.n > 0).count();
+        sequences
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use collector_common::token;
+
     use super::*;
 
     fn usual() -> Sequences {
@@ -211,7 +272,10 @@ mod tests {
                 .collect();
             sequences.learn(&trace);
         }
-        assert_eq!((sequences.trigrams().count(), sequences.two.len()), (MAX_TRIGRAMS, MAX_BIGRAMS));
+        assert_eq!((sequences.trigrams().count(), sequences.bigrams), (MAX_TRIGRAMS, MAX_BIGRAMS));
         assert!(sequences.overflow() > 0);
+        let bytes = postcard::to_stdvec(&sequences).expect("bytes");
+        let restored: Sequences = postcard::from_bytes(&bytes).expect("sequences");
+        assert!(restored == sequences && restored.is_sound() && restored.bigrams == MAX_BIGRAMS);
     }
 }

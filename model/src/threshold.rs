@@ -90,36 +90,80 @@ impl Past {
     }
 }
 
-/// What a new forest is to score: closed episodes by number, and what the own forests of their workloads say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What a new forest is to score: closed episodes, and what the own forests of their workloads say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "StoredRecall", into = "StoredRecall")]
 pub struct Recall {
+    closed: Arc<Vec<Scored>>,
+    own: BTreeMap<Arc<str>, OwnSay>,
+}
+
+/// A recall in a snapshot: episodes by number, whatever they were worth.
+#[derive(Clone, Serialize, Deserialize)]
+struct StoredRecall {
     past: Vec<(u64, Past)>,
     own: BTreeMap<Arc<str>, OwnSay>,
 }
 
-impl Recall {
-    /// Of these, where no workload has a forest of its own.
-    pub(crate) fn of(past: Vec<(u64, Past)>) -> Self {
-        Self { past, own: BTreeMap::new() }
-    }
+/// What a new forest says about closed episodes.
+#[derive(Clone, Debug, Default)]
+pub struct Rescored {
+    asked: Arc<Vec<Scored>>,
+    /// By number.
+    scores: Vec<(u64, f64)>,
+    /// What was asked for with these scores.
+    told: Arc<Vec<Scored>>,
+}
 
+impl Recall {
     /// With these own forests.
     pub(crate) fn with(self, own: BTreeMap<Arc<str>, OwnSay>) -> Self {
         Self { own, ..self }
     }
 
-    /// What they are worth, by number.
-    pub(crate) fn scores(&self, grown: &Grown, ranges: &Ranges) -> Vec<(u64, f64)> {
+    /// What they are worth.
+    pub(crate) fn rescored(&self, grown: &Grown, ranges: &Ranges) -> Rescored {
         let score = |past: &Past| past.score_by(grown, ranges, self.own.get(&past.workload));
-        self.past.iter().map(|(number, past)| (*number, score(past))).collect()
+        let scores: Vec<(u64, f64)> = self.closed.iter().map(|scored| (scored.number, score(&scored.past))).collect();
+        let told = Arc::new(with_scores(&self.closed, &scores));
+        Rescored { asked: Arc::clone(&self.closed), scores, told }
     }
 
     /// Whether one that was read from a snapshot can have been asked for.
     pub(crate) fn is_sound(&self, trees: usize) -> bool {
-        self.past.len() <= MAX_SCORES
-            && self.past.iter().all(|(_, past)| past.is_sound())
+        self.closed.len() <= MAX_SCORES
+            && self.closed.iter().all(|scored| scored.past.is_sound())
             && self.own.len() <= MAX_OWN
             && self.own.values().all(|(share, own)| (0.0..=1.0).contains(share) && own.is_sound(trees))
+    }
+}
+
+impl PartialEq for Recall {
+    fn eq(&self, other: &Self) -> bool {
+        let past = |recall: &Self| recall.closed.iter().map(|it| (it.number, Arc::clone(&it.past))).collect::<Vec<_>>();
+        past(self) == past(other) && self.own == other.own
+    }
+}
+
+impl From<Recall> for StoredRecall {
+    fn from(recall: Recall) -> Self {
+        let past = recall.closed.iter().map(|scored| (scored.number, Past::clone(&scored.past)));
+        Self { past: past.collect(), own: recall.own }
+    }
+}
+
+impl From<StoredRecall> for Recall {
+    fn from(stored: StoredRecall) -> Self {
+        let past = stored.past.into_iter();
+        let closed = past.map(|(number, past)| Scored { number, score: 0.0, past: Arc::new(past) });
+        Self { closed: Arc::new(closed.collect()), own: stored.own }
+    }
+}
+
+impl Rescored {
+    /// Scores by number.
+    pub fn scores(&self) -> &[(u64, f64)] {
+        &self.scores
     }
 }
 
@@ -127,7 +171,18 @@ impl Recall {
 struct Scored {
     number: u64,
     score: f64,
-    past: Past,
+    past: Arc<Past>,
+}
+
+/// These episodes with other scores, where there are any for them, the largest first.
+fn with_scores(closed: &[Scored], scores: &[(u64, f64)]) -> Vec<Scored> {
+    let scores: BTreeMap<u64, f64> = scores.iter().copied().collect();
+    let mut told = closed.to_vec();
+    for scored in &mut told {
+        scored.score = scores.get(&scored.number).copied().unwrap_or(scored.score);
+    }
+    told.sort_by(|a, b| b.score.total_cmp(&a.score));
+    told
 }
 
 /// Scores of closed episodes.
@@ -137,8 +192,8 @@ struct Scored {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     since: Option<Time>,
-    /// The largest score first: the level is read for every event.
-    scored: Vec<Scored>,
+    /// The largest score first: the level is read for every event. Shared with who scores them anew.
+    scored: Arc<Vec<Scored>>,
     next: u64,
 }
 
@@ -157,25 +212,25 @@ impl Calibration {
     /// would lower the level at every turn.
     pub fn add(&mut self, past: Past, score: f64, budget_per_day: f64) {
         let oldest = past.closed.unix_ns.saturating_sub((horizon(budget_per_day) * DAY) as u64);
-        self.scored.retain(|other| other.past.closed.unix_ns >= oldest);
-        let place = self.scored.partition_point(|other| other.score >= score);
-        self.scored.insert(place, Scored { number: self.next, score, past });
-        self.scored.truncate(MAX_SCORES);
+        let all = Arc::make_mut(&mut self.scored);
+        all.retain(|other| other.past.closed.unix_ns >= oldest);
+        let place = all.partition_point(|other| other.score >= score);
+        all.insert(place, Scored { number: self.next, score, past: Arc::new(past) });
+        all.truncate(MAX_SCORES);
         self.next = self.next.wrapping_add(1);
     }
 
-    /// What is to be scored anew, by number.
-    pub(crate) fn past(&self) -> Vec<(u64, Past)> {
-        self.scored.iter().map(|scored| (scored.number, scored.past.clone())).collect()
+    /// What is to be scored anew.
+    pub(crate) fn recall(&self) -> Recall {
+        Recall { closed: Arc::clone(&self.scored), own: BTreeMap::new() }
     }
 
     /// Takes the scores of a new forest. Episodes that closed since they were asked for keep theirs until the next one.
-    pub(crate) fn rescore(&mut self, scores: &[(u64, f64)]) {
-        let scores: BTreeMap<u64, f64> = scores.iter().copied().collect();
-        for scored in &mut self.scored {
-            scored.score = scores.get(&scored.number).copied().unwrap_or(scored.score);
-        }
-        self.scored.sort_by(|a, b| b.score.total_cmp(&a.score));
+    pub(crate) fn rescore(&mut self, news: &Rescored) {
+        self.scored = match Arc::ptr_eq(&self.scored, &news.asked) {
+            true => Arc::clone(&news.told),
+            false => Arc::new(with_scores(&self.scored, &news.scores)),
+        };
     }
 
     /// The level for a budget.
@@ -183,7 +238,7 @@ impl Calibration {
         let begun = self.since.map_or(now.unix_ns, |since| since.unix_ns);
         let days = (now.unix_ns.saturating_sub(begun) as f64 / DAY).min(horizon(budget_per_day));
         let rank = (budget_per_day * days) as u32;
-        let exceed = self.scored.get(..rank as usize).unwrap_or(&self.scored);
+        let exceed = self.scored.get(..rank as usize).unwrap_or(self.scored.as_slice());
         let mut times: Vec<u64> = exceed.iter().map(|scored| scored.past.closed.unix_ns).collect();
         let independent = independent(&mut times);
         let own = exceed.last().filter(|_| exceed.len() == rank as usize && independent >= ENOUGH);

@@ -1,11 +1,11 @@
 //! One isolation tree in integers: complete, eight levels, one column a level.
 //!
 //! All nodes of a level cut the same column, each at its own place. That costs no accuracy (docs/decisions/0012) and lets a
-//! point walk down without looking up which column is next. The tree is a heap from 1 on: the children of `n` are `2n` and
-//! `2n + 1`, and a point goes right when it is larger than the cut. Where rows could not be cut, the cut is [`NONE`], which no
+//! point walk down without looking up which column is next. The nodes are numbered as in a heap from 1 on: the children of `n`
+//! are `2n` and `2n + 1`, and a point goes right when it is larger than the cut. Where rows could not be cut, the cut is [`NONE`], which no
 //! quantised value exceeds: everything passes to the left.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,97 +65,106 @@ impl Rows {
     }
 }
 
-/// One tree.
+/// Levels whose cuts lie together at the top; the others lie together below each of their ends.
+const TOP: usize = 5;
+/// Ends of the top.
+const BRANCHES: usize = 1 << TOP;
+/// Leaves of a branch.
+const TWIGS: usize = 1 << (DEPTH - TOP);
+
+/// One tree, in the order in which a point needs it: its top stands beside that of the next tree, and all that it needs below
+/// in one line of the cache. A judge is asked once in a while, and what it needs is not in the cache then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Tree {
     /// Column of each level.
     columns: [u8; DEPTH],
-    /// By node; the first is not used.
+    /// Cuts of the first levels, by node; the first is not used.
+    top: [u16; BRANCHES],
+    /// Not copied with a forest: of two that follow each other most trees are the same.
+    branches: Arc<[Branch; BRANCHES]>,
+}
+
+/// The lower levels under one end of the top: one line of the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(align(64))]
+struct Branch {
+    /// A heap as well, from 1 on.
+    cuts: [u16; TWIGS],
+    /// Depth at which a point in each leaf is isolated, in 1/[`ONE_CUT`].
+    leaves: [u16; TWIGS],
+    /// Rows in each leaf.
+    rows: [u16; TWIGS],
+    /// Rows of the nodes on the way from the root to here, without the last one.
+    above: [u16; TOP],
+}
+
+/// A tree while it is grown: a plain heap.
+struct Heap {
+    columns: [u8; DEPTH],
     cuts: [u16; LEAVES],
-    /// Depth at which a point in this leaf is isolated, in 1/[`ONE_CUT`].
-    leaves: [u16; LEAVES],
-    /// Rows that reached each node.
-    mass: [u16; 2 * LEAVES],
+    rows: [u16; LEAVES],
 }
 
 impl Tree {
     /// Grows a tree from rows, the first [`MOST_SAMPLE`] of them.
     pub fn grow(rows: &Rows, draw: Draw, random: &mut Random) -> Self {
         let mut chosen: Vec<u32> = (0..rows.len().min(MOST_SAMPLE) as u32).collect();
-        let mut tree = Self::empty(draw_columns(rows, &chosen, draw, random));
+        let columns = draw_columns(rows, &chosen, draw, random);
+        let mut heap = Heap { columns, cuts: [NONE; LEAVES], rows: [0; LEAVES] };
         // Where the rows of each node of the level begin; they end where the next one's begin.
         let mut starts = vec![0, chosen.len()];
         for level in 0..DEPTH {
-            let column = usize::from(tree.columns[level]);
+            let column = usize::from(heap.columns[level]);
             let mut next = Vec::with_capacity(2 * starts.len());
             for (at, ends) in starts.windows(2).enumerate() {
                 let own = &mut chosen[ends[0]..ends[1]];
                 let cut = draw_cut(rows, own, column, random);
-                tree.cuts[(1 << level) + at] = cut;
+                heap.cuts[(1 << level) + at] = cut;
                 let middle = ends[0] + partition(own, |row| rows.get(row, column) <= cut);
                 next.extend([ends[0], middle]);
             }
             next.push(chosen.len());
             starts = next;
         }
-        for (slot, ends) in tree.mass[LEAVES..].iter_mut().zip(starts.windows(2)) {
+        for (slot, ends) in heap.rows.iter_mut().zip(starts.windows(2)) {
             *slot = (ends[1] - ends[0]) as u16;
         }
-        tree.settle();
-        tree
-    }
-
-    fn empty(columns: [u8; DEPTH]) -> Self {
-        Self { columns, cuts: [NONE; LEAVES], leaves: [0; LEAVES], mass: [0; 2 * LEAVES] }
-    }
-
-    /// From the rows in each leaf to everything else. A leaf is as deep as the levels at which its rows had company, also when
-    /// they did not differ in that level's column: they would have needed another cut.
-    fn settle(&mut self) {
-        for node in (1..LEAVES).rev() {
-            self.mass[node] = self.mass[2 * node].saturating_add(self.mass[2 * node + 1]);
-        }
-        for leaf in 0..LEAVES {
-            let mut node = LEAVES + leaf;
-            let rest = u32::from(REST[usize::from(self.mass[node]).min(MOST_SAMPLE)]);
-            let mut levels = 0;
-            while node > 1 {
-                node /= 2;
-                levels += u32::from(self.mass[node] > 1);
-            }
-            self.leaves[leaf] = (levels * ONE_CUT + rest) as u16;
-        }
+        heap.settled()
     }
 
     /// Depth at which a point is isolated, in 1/[`ONE_CUT`].
     #[inline]
     pub(crate) fn depth(&self, point: &Quantised) -> u32 {
-        let mut node = 1;
-        for column in self.columns {
-            node = self.step(node, point[usize::from(column)]);
-        }
-        u32::from(self.leaves[node % LEAVES])
+        let [depth] = Self::leaves_of([self], point).map(|leaf| self.depth_at(leaf));
+        depth
     }
 
-    /// The child that a value goes to. Taken modulo the number of nodes: it is never larger, and the compiler need not check.
+    /// The same of a leaf.
     #[inline]
-    fn step(&self, node: usize, value: u16) -> usize {
-        2 * node + usize::from(value > self.cuts[node % LEAVES])
+    pub(crate) fn depth_at(&self, leaf: u8) -> u32 {
+        let branch = &self.branches[usize::from(leaf) / TWIGS];
+        u32::from(branch.leaves[usize::from(leaf) % TWIGS])
     }
-}
 
-impl Tree {
-    /// The same point through eight trees: their steps do not wait for each other.
+    /// The leaves of several trees in which a point ends: their steps do not wait for each other. Everywhere numbers are
+    /// taken modulo that of the places: they are never larger, and the compiler need not check.
     #[inline]
-    pub(crate) fn depth_of_eight(trees: &[Self; 8], point: &Quantised) -> u32 {
-        let mut nodes = [1; 8];
-        for level in 0..DEPTH {
+    pub(crate) fn leaves_of<const N: usize>(trees: [&Self; N], point: &Quantised) -> [u8; N] {
+        let mut nodes = [1; N];
+        for level in 0..TOP {
             for (node, tree) in nodes.iter_mut().zip(trees) {
-                *node = tree.step(*node, point[usize::from(tree.columns[level])]);
+                *node = step(&tree.top, *node, point[usize::from(tree.columns[level])]);
             }
         }
-        nodes.iter().zip(trees).map(|(node, tree)| u32::from(tree.leaves[node % LEAVES])).sum()
+        let branches: [&Branch; N] = std::array::from_fn(|at| &trees[at].branches[nodes[at] % BRANCHES]);
+        let mut twigs = [1; N];
+        for level in TOP..DEPTH {
+            for ((twig, tree), branch) in twigs.iter_mut().zip(trees).zip(branches) {
+                *twig = step(&branch.cuts, *twig, point[usize::from(tree.columns[level])]);
+            }
+        }
+        std::array::from_fn(|at| (nodes[at] % BRANCHES * TWIGS + twigs[at] % TWIGS) as u8)
     }
 
     /// Adds the depths of a block of points, which stand column by column.
@@ -175,20 +184,17 @@ impl Tree {
             sides[3] = side(values[3][at], self.pick::<8>(&sides[..3]));
             *node = 16 | sides[0] & 8 | sides[1] & 4 | sides[2] & 2 | sides[3] & 1;
         }
-        for level in values.iter().skip(4) {
-            for (node, value) in nodes.iter_mut().zip(*level) {
-                *node = self.step(usize::from(*node), *value) as u16;
-            }
-        }
-        for (sum, node) in sums.iter_mut().zip(nodes) {
-            *sum += u32::from(self.leaves[usize::from(node) % LEAVES]);
+        for (at, sum) in sums.iter_mut().enumerate() {
+            let branch = &self.branches[step(&self.top, usize::from(nodes[at]), values[4][at]) % BRANCHES];
+            let twig = values[TOP..].iter().fold(1, |twig, level| step(&branch.cuts, twig, level[at]));
+            *sum += u32::from(branch.leaves[twig % TWIGS]);
         }
     }
 
     /// The cut that a point meets on the level of `CUTS` cuts, by the sides that it took before: all bits for the right one.
     #[inline]
     fn pick<const CUTS: usize>(&self, sides: &[u16]) -> u16 {
-        let mut cuts: [u16; CUTS] = std::array::from_fn(|at| self.cuts[CUTS + at]);
+        let mut cuts: [u16; CUTS] = std::array::from_fn(|at| self.top[CUTS + at]);
         let mut left = CUTS;
         for side in sides {
             left /= 2;
@@ -199,37 +205,93 @@ impl Tree {
         cuts[0]
     }
 
-    /// Each cut on the way counts by the octaves by which it thinned the company of the point.
-    pub(crate) fn attribute(&self, point: &Quantised, shares: &mut [u64]) {
-        // Twice as many rows, so that none at all counts as half a row.
-        let company = |node: usize| octaves((2.0 * f64::from(self.mass[node])).max(1.0));
-        let mut node = 1;
-        for column in self.columns.map(usize::from) {
-            let next = self.step(node, point[column]);
-            if self.cuts[node] != NONE
-                && let Some(share) = shares.get_mut(column)
-            {
-                *share += u64::from(company(node).saturating_sub(company(next)));
+    /// Each cut on the way to a leaf counts by the octaves by which it thinned the company of the point. Where nothing was cut
+    /// all the company came along.
+    pub(crate) fn attribute(&self, leaf: u8, shares: &mut [u64]) {
+        let branch = &self.branches[usize::from(leaf) / TWIGS];
+        let twig = usize::from(leaf) % TWIGS;
+        let rows_of =
+            |many: usize| branch.rows[twig / many * many..][..many].iter().copied().fold(0, u16::saturating_add);
+        let below = [rows_of(TWIGS), rows_of(TWIGS / 2), rows_of(TWIGS / 4), rows_of(1)];
+        let company = COMPANY.as_slice();
+        let company = |rows: &u16| u64::from(company[usize::from(*rows).min(MOST_SAMPLE)]);
+        let mut before = company(&branch.above[0]);
+        for (column, rows) in self.columns.iter().zip(branch.above[1..].iter().chain(&below)) {
+            let after = company(rows);
+            if let Some(share) = shares.get_mut(usize::from(*column)) {
+                *share += before.saturating_sub(after);
             }
-            node = next;
+            before = after;
         }
     }
 
     /// The same tree in another scale.
     pub(crate) fn carry(&mut self, older: &Quantiser, newer: &Quantiser) {
+        let mut heap = self.heap();
         for level in 0..DEPTH {
-            for cut in &mut self.cuts[1 << level..2 << level] {
+            for cut in &mut heap.cuts[1 << level..2 << level] {
                 if *cut != NONE {
                     *cut = older.carry(newer, usize::from(self.columns[level]), *cut);
                 }
             }
         }
+        *self = heap.settled();
+    }
+
+    fn heap(&self) -> Heap {
+        let mut heap = Heap { columns: self.columns, cuts: [NONE; LEAVES], rows: [0; LEAVES] };
+        heap.cuts[1..BRANCHES].copy_from_slice(&self.top[1..]);
+        for (at, branch) in self.branches.iter().enumerate() {
+            heap.rows[at * TWIGS..][..TWIGS].copy_from_slice(&branch.rows);
+            for twig in 1..TWIGS {
+                heap.cuts[below(BRANCHES + at, twig)] = branch.cuts[twig];
+            }
+        }
+        heap
     }
 
     /// Whether it cuts only columns that there are.
     pub(crate) fn is_sound(&self, width: usize) -> bool {
         self.columns.iter().all(|column| usize::from(*column) < width)
     }
+}
+
+impl Heap {
+    /// In the order in which it is walked. A leaf is as deep as the levels at which its rows had company, also when they did
+    /// not differ in that level's column: they would have needed another cut.
+    fn settled(&self) -> Tree {
+        let mut mass = [0u16; 2 * LEAVES];
+        mass[LEAVES..].copy_from_slice(&self.rows);
+        for node in (1..LEAVES).rev() {
+            mass[node] = mass[2 * node].saturating_add(mass[2 * node + 1]);
+        }
+        let depth = |leaf: usize| {
+            let rest = u32::from(REST[usize::from(mass[LEAVES + leaf]).min(MOST_SAMPLE)]);
+            let levels = (1..=DEPTH).filter(|up| mass[(LEAVES + leaf) >> up] > 1).count() as u32;
+            (levels * ONE_CUT + rest) as u16
+        };
+        let branch = |at: usize| Branch {
+            cuts: std::array::from_fn(|twig| if twig == 0 { NONE } else { self.cuts[below(BRANCHES + at, twig)] }),
+            leaves: std::array::from_fn(|twig| depth(at * TWIGS + twig)),
+            rows: std::array::from_fn(|twig| mass[LEAVES + at * TWIGS + twig]),
+            above: std::array::from_fn(|level| mass[(BRANCHES + at) >> (TOP - level)]),
+        };
+        let mut top = [NONE; BRANCHES];
+        top.copy_from_slice(&self.cuts[..BRANCHES]);
+        Tree { columns: self.columns, top, branches: Arc::new(std::array::from_fn(branch)) }
+    }
+}
+
+/// The child that a value goes to.
+#[inline]
+fn step<const N: usize>(cuts: &[u16; N], node: usize, value: u16) -> usize {
+    2 * node + usize::from(value > cuts[node % N])
+}
+
+/// The number in the tree of a node that has this number in the branch below another node.
+fn below(node: usize, twig: usize) -> usize {
+    let level = twig.ilog2();
+    (node << level) + twig - (1 << level)
 }
 
 /// All bits when a value goes to the right.
@@ -248,7 +310,8 @@ struct Stored {
 
 impl From<Tree> for Stored {
     fn from(tree: Tree) -> Self {
-        Self { columns: tree.columns, cuts: tree.cuts[1..].to_vec(), rows: tree.mass[LEAVES..].to_vec() }
+        let heap = tree.heap();
+        Self { columns: heap.columns, cuts: heap.cuts[1..].to_vec(), rows: heap.rows.to_vec() }
     }
 }
 
@@ -260,11 +323,10 @@ impl TryFrom<Stored> for Tree {
         if stored.cuts.len() != LEAVES - 1 || stored.rows.len() != LEAVES || rows as usize > MOST_SAMPLE {
             return Err("a tree of another size");
         }
-        let mut tree = Self::empty(stored.columns);
-        tree.cuts[1..].copy_from_slice(&stored.cuts);
-        tree.mass[LEAVES..].copy_from_slice(&stored.rows);
-        tree.settle();
-        Ok(tree)
+        let mut heap = Heap { columns: stored.columns, cuts: [NONE; LEAVES], rows: [0; LEAVES] };
+        heap.cuts[1..].copy_from_slice(&stored.cuts);
+        heap.rows.copy_from_slice(&stored.rows);
+        Ok(heap.settled())
     }
 }
 
@@ -318,6 +380,10 @@ fn partition(rows: &mut [u32], is_left: impl Fn(usize) -> bool) -> usize {
     middle
 }
 
+/// Octaves of so many rows' company. Twice as many rows, so that none at all counts as half a row.
+static COMPANY: LazyLock<[u16; MOST_SAMPLE + 1]> =
+    LazyLock::new(|| std::array::from_fn(|rows| octaves((2.0 * rows as f64).max(1.0)) as u16));
+
 /// `c(n)` in 1/[`ONE_CUT`].
 static REST: LazyLock<[u16; MOST_SAMPLE + 1]> = LazyLock::new(|| {
     let mut harmonic = 0.0;
@@ -353,14 +419,18 @@ mod tests {
     #[test]
     fn a_leaf_is_as_deep_as_its_rows_had_company() {
         let tree = Tree::grow(&rows(4, 256, 1), Draw::ByRange, &mut Random::new(2));
-        assert_eq!(tree.mass[1], 256);
+        let heap = tree.heap();
+        let rows_of = |node: usize| -> u16 {
+            let (first, many) = (node << node.leading_zeros() - LEAVES.leading_zeros(), LEAVES >> node.ilog2());
+            heap.rows[first - LEAVES..][..many].iter().sum()
+        };
+        assert_eq!(rows_of(1), 256);
         for node in 1..LEAVES {
-            let (left, right) = (tree.mass[2 * node], tree.mass[2 * node + 1]);
-            assert_eq!(tree.mass[node], left + right);
-            assert_eq!(tree.cuts[node] != NONE, left > 0 && right > 0, "a cut has rows on both sides");
+            let (left, right) = (rows_of(2 * node), rows_of(2 * node + 1));
+            assert_eq!(heap.cuts[node] != NONE, left > 0 && right > 0, "a cut has rows on both sides");
         }
-        let alone = (LEAVES..2 * LEAVES).find(|leaf| tree.mass[*leaf] == 1 && tree.mass[leaf / 2] > 1).expect("one");
-        assert_eq!(u32::from(tree.leaves[alone - LEAVES]), 8 * ONE_CUT, "isolated by the last cut");
+        let alone = (LEAVES..2 * LEAVES).find(|leaf| rows_of(*leaf) == 1 && rows_of(leaf / 2) > 1).expect("one");
+        assert_eq!(tree.depth_at((alone - LEAVES) as u8), 8 * ONE_CUT, "isolated by the last cut");
     }
 
     #[test]
@@ -412,7 +482,9 @@ mod tests {
             let mut quantised = [0; MOST_COLUMNS];
             quantised[..width].copy_from_slice(&point[..width]);
             let one_by_one: u32 = trees.iter().map(|tree| tree.depth(&quantised)).sum();
-            prop_assert_eq!(Tree::depth_of_eight(&trees, &quantised), one_by_one);
+            let leaves = Tree::leaves_of(trees.each_ref(), &quantised);
+            let together: u32 = trees.iter().zip(leaves).map(|(tree, leaf)| tree.depth_at(leaf)).sum();
+            prop_assert_eq!(together, one_by_one);
             let block: Vec<[u16; 4]> = (0..width).map(|column| [0, quantised[column], 9, u16::MAX]).collect();
             let mut sums = [0; 4];
             trees.iter().for_each(|tree| tree.add_depths(&block, &mut sums));

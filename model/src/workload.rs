@@ -9,6 +9,7 @@ use crate::counts::Counts;
 use crate::drift::Drift;
 use crate::event::Time;
 use crate::facts::Fact;
+use crate::grams::Grams;
 use crate::numeric::Numbers;
 use crate::sequence::Sequences;
 
@@ -218,13 +219,13 @@ impl Workload {
     /// Learns a window of a program, and admits it to the frozen baseline once each of its trigrams has been shown by
     /// different subtrees on different days, as facts are. Calls admit no program: what the frozen baseline holds, a fence
     /// lets start.
-    pub(crate) fn learn_window(&mut self, exe: &Arc<str>, trace: &[u16], at: Time, process: u64) {
+    pub(crate) fn learn_window(&mut self, exe: &Arc<str>, grams: &Grams, at: Time, process: u64) {
         if let Some(sequences) = self.learned.sequences_mut(exe) {
-            sequences.learn(trace);
+            sequences.learn_grams(grams);
         }
         let frozen = self.frozen.as_deref_mut();
         let Some(sequences) = frozen.and_then(|frozen| frozen.sequences.get_mut(exe)) else { return };
-        let novel = sequences.novel_in(trace);
+        let novel = sequences.novel_in(grams);
         if novel.is_empty() {
             return;
         }
@@ -234,7 +235,7 @@ impl Workload {
         waiting.retain(|_, (day, _)| day.saturating_add(DAYS_TO_WAIT) >= today);
         let was_shown = |trigram: &u32| waiting.get(trigram).is_some_and(|(day, by)| *day != today && *by != process);
         if novel.iter().all(was_shown) {
-            sequences.learn(trace);
+            sequences.learn_grams(grams);
             novel.iter().for_each(|trigram| _ = waiting.remove(trigram));
             return;
         }
