@@ -44,6 +44,8 @@ fn main() -> ExitCode {
                 locked || lacks_memory_limits,
                 memory_that_is_not_given,
             ),
+            ("a_second_agent_is_refused_and_the_first_goes_on", locked, a_second_agent_is_refused),
+            ("a_start_that_comes_to_nothing_leaves_nothing", locked, a_start_that_comes_to_nothing),
             ("a_kernel_that_may_not_be_read_is_said_to_be_locked_down", !locked, a_kernel_that_may_not_be_read),
         ],
     )
@@ -122,6 +124,16 @@ struct Ended {
     err: String,
 }
 
+/// An agent that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs to the end, which must come soon.
 fn ended(command: &mut Command) -> Ended {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -193,9 +205,13 @@ fn without_a_capability() {
     nothing_is_left(&place, before);
 }
 
-/// Programs of a test before this one may still be on their way out: fewer than before is as good.
+/// The kernel lets go of programs a moment after the last that held them: those of a test before this one, too.
 fn nothing_is_left(place: &Place, before: usize) {
     assert_eq!(place.pinned(), [""; 0]);
+    let deadline = Instant::now() + Duration::from_secs(5 * slowness());
+    while own_programs() > before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert!(own_programs() <= before, "{} programs, {before} before", own_programs());
 }
 
@@ -221,7 +237,11 @@ fn with_those_capabilities() {
     let output = agent.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(runs, "it runs: {said}");
-    assert!(output.status.signal().is_none() && output.status.success(), "and ends with a ledger that closes: {said}");
+    assert_eq!(
+        (output.status.signal(), output.status.code()),
+        (None, Some(0)),
+        "and ends with a ledger that closes: {said}"
+    );
 }
 
 fn appears(path: &Path, child: &mut Child) -> bool {
@@ -254,6 +274,39 @@ fn without_a_bpf_file_system() {
     says(&format!("no BPF file system at {}", place.bpffs().display()));
     says("none can be mounted there");
     says("kernel.bpffs");
+}
+
+fn a_second_agent_is_refused() {
+    let place = Place::new("second").with_bpffs();
+    let mut first =
+        Running(place.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+    assert!(appears(&place.socket(), &mut first.0), "the first one runs");
+    let pinned = place.pinned();
+    let again = ended(&mut place.command(&["run"]));
+    assert_eq!(again.code, Some(1), "{}", again.err);
+    assert!(again.err.contains(&format!("another agent (pid {})", first.0.id())), "{}", again.err);
+    // By another directory it would take over what is pinned all the same.
+    let text = fs::read_to_string(place.config()).expect("a configuration");
+    fs::write(place.config(), text.replace("/state'", "/state2'").replace("/socket'", "/socket2'")).expect("written");
+    let beside = ended(&mut place.command(&["run"]));
+    assert!(beside.err.contains("another agent uses") && beside.err.contains("bpf"), "{}", beside.err);
+    fs::write(place.config(), text).expect("written");
+
+    assert_eq!(place.pinned(), pinned, "what the first one pinned stays");
+    let status = ended(&mut place.command(&["status"]));
+    assert!(status.err.is_empty() && status.out.contains("untrained"), "and it answers: {}{}", status.out, status.err);
+    signal(first.0.id(), Signal::TERM);
+    assert!(first.0.wait().expect("it ends").success());
+    assert_eq!(place.pinned(), [""; 0]);
+}
+
+fn a_start_that_comes_to_nothing() {
+    let place = Place::new("nothing").with_bpffs();
+    let before = own_programs();
+    fs::create_dir_all(place.folder.path().join("state/stockade.db")).expect("a folder in the way");
+    let run = ended(&mut place.command(&["run"]));
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    nothing_is_left(&place, before);
 }
 
 /// A limit on memory for what joins it.

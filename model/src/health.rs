@@ -34,7 +34,8 @@ pub enum HealthState {
     Healthy,
     /// The forest was not grown yet: nothing is anomalous.
     Untrained {
-        /// Rows there are.
+        /// Rows there are. In JSON [`Health`] has the name already, beside which a state lies.
+        #[serde(rename = "have")]
         rows: usize,
         /// Rows it is grown from.
         needed: u64,
@@ -347,6 +348,24 @@ mod tests {
 
         fn size(&self) -> (usize, usize) {
             (100, 1)
+        }
+    }
+
+    #[test]
+    fn every_state_is_read_as_it_was_told() {
+        let last = Time { unix_ns: 5, boot_ns: 3 };
+        for state in [
+            HealthState::Healthy,
+            HealthState::Untrained { rows: 3, needed: 64 },
+            HealthState::Constant { depth: 8.0, asked: 16 },
+            HealthState::Saturated { quiet: 31.0, strange: 2.0, level: 30.0 },
+            HealthState::Unreachable { level: 300.0, most: 90.0 },
+            HealthState::Drifted { of: Vec::new() },
+            HealthState::NonFinite { scores: 2, last },
+        ] {
+            let told = Health { state, since: last, rows: 9, trees: 64, unmodelled: 1, dropped: 2 };
+            let json = serde_json::to_value(&told).expect("JSON");
+            assert_eq!(serde_json::from_value::<Health>(json.clone()).expect("what was told"), told, "{json}");
         }
     }
 

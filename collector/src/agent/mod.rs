@@ -6,6 +6,7 @@
 //! tokio: socket ───┘
 //! ```
 
+mod alone;
 mod answers;
 pub mod chain;
 mod containment;
@@ -26,9 +27,11 @@ use std::time::Duration;
 use anyhow::Context;
 use collector_common::deny::Action;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, oneshot};
 
+use alone::Alone;
 pub use answers::host_name;
 use chain::Chain;
 use inbox::{Inbox, Item, Lane};
@@ -103,15 +106,18 @@ impl Backend for Socket {
 /// When it cannot start: no kernel programs, no state directory, another agent on the socket.
 pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // From here on: whoever ends an agent that is still starting leaves no half of it in the kernel.
+    let ends = Ends::listen(&runtime)?;
+    let mut alone = Alone::in_state(&config.agent.state_dir)?;
+    if Pins::is_mounted(&config.kernel.bpffs) {
+        alone.on_bpffs(&config.kernel.bpffs)?;
+    }
     let mut kernel = Kernel::load(&options_of(&config))?.seeing()?;
     let (ctrl, bulk) = kernel.take_rings()?;
     let (watchers, _) = broadcast::channel(WATCH_BOUND);
-    prove_denials(&mut kernel, &config);
-    let mut judge = assemble(config, kernel, watchers.clone())?;
-    take_in::processes(&mut judge);
-    judge.close_hatches();
-    // Only now: the protected are marked.
-    judge.kernel.harden(judge.config.harden.switches())?;
+    let new_pins = kernel.new_pins();
+    let started = start(config, kernel, watchers.clone());
+    let mut judge = started.inspect_err(|_| new_pins.iter().for_each(Pins::give_up))?;
 
     let inbox = Arc::new(Box_::default());
     let rings = Rings::start(ctrl, bulk, IntoInbox(inbox.clone())).context("cannot start the ring thread")?;
@@ -142,7 +148,7 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
         }
     })?;
     tracing::info!("running");
-    let stopped = runtime.block_on(wait_for_the_end(failed));
+    let stopped = runtime.block_on(ends.wait(failed));
 
     // In the order of the flow: no new records, then none waiting, then what was learnt is kept, then the sinks.
     rings.finish();
@@ -174,6 +180,17 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     Ok(ledger)
 }
 
+/// Everything that has to stand before the first record is taken.
+fn start(config: Config, mut kernel: Kernel, watchers: broadcast::Sender<WatchItem>) -> anyhow::Result<Judge> {
+    prove_denials(&mut kernel, &config);
+    let mut judge = assemble(config, kernel, watchers)?;
+    take_in::processes(&mut judge);
+    judge.close_hatches();
+    // Only now: the protected are marked.
+    judge.kernel.harden(judge.config.harden.switches())?;
+    Ok(judge)
+}
+
 fn work(judge: &mut Judge, inbox: &Box_) {
     loop {
         match inbox.take(TICK) {
@@ -188,12 +205,25 @@ fn work(judge: &mut Judge, inbox: &Box_) {
     }
 }
 
-async fn wait_for_the_end(failed: oneshot::Receiver<anyhow::Error>) -> anyhow::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-        error = failed => error.map_or_else(|_| Ok(()), Err),
+/// The signals that end the agent in order.
+struct Ends {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ends {
+    /// One that comes from now on is kept until somebody waits.
+    fn listen(runtime: &Runtime) -> anyhow::Result<Self> {
+        let _inside = runtime.enter();
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(mut self, failed: oneshot::Receiver<anyhow::Error>) -> anyhow::Result<()> {
+        tokio::select! {
+            _ = self.term.recv() => Ok(()),
+            _ = self.int.recv() => Ok(()),
+            error = failed => error.map_or_else(|_| Ok(()), Err),
+        }
     }
 }
 

@@ -282,7 +282,7 @@ impl Kernel {
             Some(LoadError::Blind { program, why: remedy::reason(why).to_owned(), lost, fix })
         });
         let Some(blind) = blind else { return Ok(self) };
-        if let Some(pins) = self.pins.as_ref().filter(|_| self.first) {
+        if let Some(pins) = self.new_pins() {
             pins.give_up();
         }
         Err(blind)
@@ -296,6 +296,11 @@ impl Kernel {
     /// Optional fields that this kernel does not have.
     pub fn missing_fields(&self) -> &[String] {
         &self.missing
+    }
+
+    /// Where things are pinned, if nothing of ours was pinned there before: what to remove when the start comes to nothing.
+    pub fn new_pins(&self) -> Option<Pins> {
+        self.pins.clone().filter(|_| self.first)
     }
 
     /// Where things are pinned.

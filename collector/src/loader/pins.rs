@@ -102,7 +102,7 @@ impl Pins {
     }
 
     /// Removes every pin after a start that came to nothing.
-    pub(super) fn give_up(&self) {
+    pub fn give_up(&self) {
         if let Err(error) = self.remove_all() {
             tracing::error!(%error, "what was pinned could not be removed: `stockade disarm`");
         }
