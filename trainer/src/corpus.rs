@@ -30,7 +30,7 @@ pub struct Corpus {
 }
 
 /// A day of a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Day {
     /// Its events.
     pub journal: Journal,
@@ -105,6 +105,22 @@ impl Corpus {
         Ok(())
     }
 
+    /// The same days, those of a split so many times over: whoever asks how long something takes needs more of them. Each
+    /// lies behind the one before it, and each repetition has the cookies of the first.
+    ///
+    /// # Errors
+    ///
+    /// When a journal cannot be read.
+    pub fn repeated(&self, split: Split, times: usize) -> anyhow::Result<Self> {
+        let mut hosts = self.hosts.clone();
+        for days in hosts.values_mut() {
+            let again: Vec<Day> = days.iter().filter(|day| day.cycle.split == split).cloned().collect();
+            (1..times).for_each(|_| days.extend(again.iter().cloned()));
+            put_in_order(days)?;
+        }
+        Ok(Self { hosts, hash: self.hash.clone() })
+    }
+
     /// The largest factor by which a day's boot clock is stretched.
     pub fn stretched(&self) -> f64 {
         self.days().map(|day| day.stretch.1).fold(1.0, f64::max)
@@ -142,6 +158,16 @@ impl Day {
                 ..span.clone()
             }
         })
+    }
+
+    /// First and last moment on the corpus' clock.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn lasts(&self) -> anyhow::Result<(Time, Time)> {
+        let (first, last) = self.extent()?;
+        Ok((self.shifted(first), self.shifted(last)))
     }
 
     /// `web/3`.
