@@ -55,6 +55,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
     corpus.stretch(options.stretch)?;
+    corpus.keep()?;
     let asked = evaluate::Options {
         params: model::Params { seed: options.seed, ..model::Params::default() },
         seed: options.seed,

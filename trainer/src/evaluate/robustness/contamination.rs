@@ -18,11 +18,11 @@ use crate::corpus::{Corpus, Day};
 use crate::evaluate::belongs::{Labels, Part};
 use crate::evaluate::copies::{by_another, moved};
 use crate::evaluate::seeds::{Spread, alone};
-use crate::evaluate::{DayNumber, Evaluation, HostDays, Options, SpanNumber, Taught, at_once, evaluate, numbered};
+use crate::evaluate::{DayNumber, Evaluation, HostDays, Options, SpanNumber, at_once, evaluate, numbered};
 use crate::labels::Split;
 
-/// Shares of the training that are attack evidence.
-const SHARES: [f64; 2] = [0.01, 0.05];
+/// Which attacks are taught, and the share of the training that they are.
+const ROWS: [(Kinds, f64); 3] = [(Kinds::Other, 0.01), (Kinds::Other, 0.05), (Kinds::Same, 0.05)];
 /// Events of one attack that are taught at most: a flood would leave no room for the others.
 const MAX_EVENTS: usize = 400;
 
@@ -62,32 +62,30 @@ pub struct Contaminated {
 /// An attack's own events, in order.
 type Attack = Vec<Event>;
 
-/// Every share of both kinds; a kind that no day can teach is left out.
+/// Without attacks, and each of [`ROWS`]; kinds that no day can teach are left out.
 pub(super) fn contamination(
     corpus: &Corpus,
     options: &Options,
     each: &[Evaluation],
 ) -> anyhow::Result<Vec<Contaminated>> {
     let mut rows = vec![row(None, 0.0, 0.0, each, each)];
-    for kinds in [Kinds::Other, Kinds::Same] {
-        let hosts = numbered(corpus);
+    let hosts = numbered(corpus);
+    for (kinds, share) in ROWS {
         let pools = pools(&hosts, kinds)?;
         if pools.iter().any(Vec::is_empty) {
             continue;
         }
-        for share in SHARES {
-            let done = at_once(options.jobs, each.len(), |at| {
-                let seed = each[at].seed;
-                let (taught, attacks) = taught(&hosts, &pools, share, seed)?;
-                let asked = Options { taught: Arc::new(taught), jobs: 1, progress: |_| (), ..alone(options, seed) };
-                let evaluation = evaluate(corpus, &asked, &each[at].commit)?;
-                (options.progress)(&format!("seed {seed}, {:.0} % attacks learnt", share * 100.0));
-                Ok((attacks as f64 / hosts.len() as f64, evaluation))
-            })?;
-            let (attacks, with): (Vec<f64>, Vec<Evaluation>) = done.into_iter().unzip();
-            let mean = attacks.iter().sum::<f64>() / attacks.len().max(1) as f64;
-            rows.push(row(Some(kinds), share, mean, &with, each));
-        }
+        let done = at_once(options.jobs, each.len(), |at| {
+            let seed = each[at].seed;
+            let (taught, attacks) = taught(&hosts, &pools, share, seed)?;
+            let asked = Options { taught: Arc::new(taught), jobs: 1, progress: |_| (), ..alone(options, seed) };
+            let evaluation = evaluate(corpus, &asked, &each[at].commit)?;
+            (options.progress)(&format!("seed {seed}, {:.0} % {kinds:?} attacks learnt", share * 100.0));
+            Ok((attacks as f64 / hosts.len() as f64, evaluation))
+        })?;
+        let (attacks, with): (Vec<f64>, Vec<Evaluation>) = done.into_iter().unzip();
+        let mean = attacks.iter().sum::<f64>() / attacks.len().max(1) as f64;
+        rows.push(row(Some(kinds), share, mean, &with, each));
     }
     Ok(rows)
 }

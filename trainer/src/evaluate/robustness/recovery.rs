@@ -2,7 +2,7 @@
 //!
 //! The recorded changes last minutes, so lasting ones are made: from the first test day on, the recorded events of the test
 //! days are told as if something had changed for good. The model learns the training days, passes through the validation
-//! days as they are, and then through the test days twice over (the second time as other processes), without their attacks.
+//! days as they are, and then through the test days twice over (as other processes each time), without their attacks.
 //! Beside each change runs the same without it, and what the changed workload causes above that is the change's.
 
 mod change;
@@ -34,7 +34,7 @@ pub struct Recovery {
     pub change: String,
     /// On which host, where and how.
     pub details: Vec<String>,
-    /// Runs, one of each host and seed.
+    /// Runs: each seed on one of the hosts, in turn.
     pub runs: usize,
     /// Runs in which the changed workload has more findings than without the change, on any day.
     pub disturbed: usize,
@@ -63,8 +63,9 @@ pub(super) fn recovery(corpus: &Corpus, options: &Options, each: &[Evaluation]) 
     let corpus = corpus.repeated(Split::Test, ROUNDS)?;
     let hosts = numbered(&corpus);
     let made: Vec<Vec<Change>> = hosts.iter().map(changes).collect::<anyhow::Result<_>>()?;
-    let runs = at_once(options.jobs, hosts.len() * each.len(), |at| {
-        let (host, evaluation) = (at % hosts.len(), &each[at / hosts.len()]);
+    // One host with each seed, in turn: a run is as long as four evaluations of the host.
+    let runs = at_once(options.jobs, hosts.len().max(each.len()), |at| {
+        let (host, evaluation) = (at % hosts.len(), &each[at % each.len()]);
         let params = Params { seed: evaluation.seed, ..options.params.clone() };
         let level = middle(evaluation).map_or(f64::INFINITY, |at| at.threshold);
         let courses = run(&hosts[host], params, &made[host], level)?;
