@@ -25,7 +25,7 @@ pub use budget::{PROMISED, Promise, promise};
 pub use outcome::{AtBudget, AttackResult, ChangeResult, ClassResult, DayCount, Evaluation, Oracle, Row, level};
 pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, Taught, pass, pass_beside};
 pub use policy::lane;
-pub use robustness::{Contaminated, Kinds, Ramp, Recovery, Robustness, robustness};
+pub use robustness::{Contaminated, Kinds, Question, Ramp, Recovery, Robustness, robustness};
 pub use seeds::{Seeds, Spread, over_seeds};
 pub use track::{DayNumber, Lane, Rise, SpanNumber, Track};
 

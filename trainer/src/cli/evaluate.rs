@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::corpus::Corpus;
-use crate::evaluate::{self, Seeds, evaluate, over_seeds, robustness};
+use crate::evaluate::{self, Question, Seeds, evaluate, over_seeds, robustness};
 use crate::report;
 
 /// What to evaluate.
@@ -27,8 +27,8 @@ pub struct Options {
     seeds: u64,
     /// Over the same seeds: what becomes of the result with attacks in the training, how long a lasting change disturbs, and
     /// from when on a slow ramp is found.
-    #[arg(long)]
-    robustness: bool,
+    #[arg(long, value_name = "QUESTION", value_enum, value_delimiter = ',', num_args = 0.., require_equals = true)]
+    robustness: Option<Vec<Question>>,
     /// False alarms a host-day that are allowed, largest first.
     #[arg(long, value_delimiter = ',', default_values_t = [10.0, 1.0, 0.1])]
     budgets: Vec<f64>,
@@ -69,8 +69,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut evaluation = evaluate(&corpus, &asked, &super::commit())?;
     let each = over_seeds(&corpus, &asked, &evaluation, options.seeds)?;
     evaluation.seeds = (options.seeds > 1).then(|| Seeds::of(&each));
-    if options.robustness {
-        evaluation.robustness = Some(robustness(&corpus, &asked, &each)?);
+    if let Some(questions) = &options.robustness {
+        let questions = if questions.is_empty() { &Question::ALL[..] } else { questions };
+        evaluation.robustness = Some(robustness(&corpus, &asked, &each, questions)?);
     }
     let stretched = corpus.stretched();
     if stretched > 1.0 {

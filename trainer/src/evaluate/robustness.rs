@@ -8,6 +8,7 @@ mod contamination;
 mod ramp;
 mod recovery;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use contamination::{Contaminated, Kinds};
@@ -17,7 +18,23 @@ pub use recovery::Recovery;
 use super::{AtBudget, Evaluation, Options, seeds};
 use crate::corpus::Corpus;
 
-/// The answers.
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Question {
+    /// What is still found after attacks were learnt as normal?
+    Contamination,
+    /// How long is a lasting change noise?
+    Recovery,
+    /// From when on is a slow ramp found?
+    Ramp,
+}
+
+impl Question {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Contamination, Self::Recovery, Self::Ramp];
+}
+
+/// The answers; nothing where nothing was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Robustness {
     /// False alarms a host-day.
@@ -34,23 +51,33 @@ pub struct Robustness {
     pub ramps: Vec<Ramp>,
 }
 
-/// Asks all three of the seeds of these evaluations.
+/// Asks the seeds of these evaluations.
 ///
 /// # Errors
 ///
 /// When a journal cannot be read.
-pub fn robustness(corpus: &Corpus, options: &Options, each: &[Evaluation]) -> anyhow::Result<Robustness> {
-    let ramps = ramp::ramps(corpus, each)?;
-    let contamination = contamination::contamination(corpus, options, each)?;
-    let recovery = recovery::recovery(corpus, options, each)?;
-    Ok(Robustness {
+pub fn robustness(
+    corpus: &Corpus,
+    options: &Options,
+    each: &[Evaluation],
+    questions: &[Question],
+) -> anyhow::Result<Robustness> {
+    let mut answers = Robustness {
         budget: options.budgets.get(options.budgets.len() / 2).copied().unwrap_or_default(),
         seeds: each.len(),
-        contamination,
-        recovery,
+        contamination: Vec::new(),
+        recovery: Vec::new(),
         days: recovery::ROUNDS * recovery::test_days(corpus),
-        ramps,
-    })
+        ramps: Vec::new(),
+    };
+    for question in questions {
+        match question {
+            Question::Contamination => answers.contamination = contamination::contamination(corpus, options, each)?,
+            Question::Recovery => answers.recovery = recovery::recovery(corpus, options, each)?,
+            Question::Ramp => answers.ramps = ramp::ramps(corpus, each)?,
+        }
+    }
+    Ok(answers)
 }
 
 /// The whole system at the middle budget.

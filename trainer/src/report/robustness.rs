@@ -16,6 +16,9 @@ pub(super) fn robustness(out: &mut String, evaluation: &Evaluation) -> std::fmt:
 }
 
 fn contamination(out: &mut String, of: &Robustness) -> std::fmt::Result {
+    if of.contamination.is_empty() {
+        return Ok(());
+    }
     writeln!(out, "### Attacks learnt as normal\n")?;
     writeln!(
         out,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use stockade_trainer::corpus::Corpus;
 use stockade_trainer::evaluate::{
-    Contaminated, Evaluation, Kinds, Options, Recovery, Robustness, Seeds, evaluate, over_seeds, robustness,
+    Contaminated, Evaluation, Kinds, Options, Question, Recovery, Robustness, Seeds, evaluate, over_seeds, robustness,
 };
 use stockade_trainer::labels::Split;
 use stockade_trainer::report;
@@ -32,7 +32,7 @@ fn asked() -> &'static Evaluation {
         let mut evaluation = evaluate(&corpus, &options, "").expect("an evaluation");
         let each = over_seeds(&corpus, &options, &evaluation, 2).expect("seeds");
         evaluation.seeds = Some(Seeds::of(&each));
-        evaluation.robustness = Some(robustness(&corpus, &options, &each).expect("answers"));
+        evaluation.robustness = Some(robustness(&corpus, &options, &each, &Question::ALL).expect("answers"));
         evaluation
     })
 }
@@ -74,7 +74,7 @@ fn a_host_alone_cannot_be_taught_what_it_is_judged_for() {
     let corpus = Corpus::open(folder.path(), None).expect("a corpus");
     let options = Options { ablations: false, rivals: false, ..Options::default() };
     let evaluation = evaluate(&corpus, &options, "").expect("an evaluation");
-    let answers = robustness(&corpus, &options, &[evaluation]).expect("answers");
+    let answers = robustness(&corpus, &options, &[evaluation], &Question::ALL).expect("answers");
     assert!(answers.contamination.iter().all(|row| row.kinds != Some(Kinds::Same)), "{answers:?}");
     assert!(
         answers.contamination.len() == 3

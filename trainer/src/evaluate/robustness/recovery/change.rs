@@ -15,6 +15,8 @@ use crate::labels::Split;
 
 /// Where a provider has moved to: an address for documentation (RFC 5737) that nobody in the corpus uses.
 const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77));
+/// How many times the bytes a workload moves.
+const TIMES: u64 = 10;
 /// What a new program or directory is called.
 const NEW: &str = ".new";
 
@@ -126,8 +128,7 @@ pub(super) fn changes(days: &HostDays) -> anyhow::Result<Vec<Change>> {
         all.push(Change { name, workload, what, how });
     };
     if let Some(workload) = most(&habits.flows) {
-        add("twice the bytes", workload.clone(), String::new(), How::Bytes(2));
-        add("ten times the bytes", workload, String::new(), How::Bytes(10));
+        add("ten times the bytes", workload, String::new(), How::Bytes(TIMES));
     }
     if let Some((workload, from)) = most(&habits.destinations) {
         add("a destination has moved", workload, format!(", {from}"), How::Address(from));
