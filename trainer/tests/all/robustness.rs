@@ -21,7 +21,8 @@ fn asked() -> &'static Evaluation {
         let days = [
             (Split::Train, vec![]),
             (Split::Train, vec![]),
-            (Split::Validation, vec![Extra::InProcess("scraper")]),
+            // Two deploys a host, of which two in all may be alarms: the level is a deploy's score.
+            (Split::Validation, vec![Extra::Deploy, Extra::Deploy, Extra::InProcess("scraper")]),
             (Split::Test, vec![Extra::Shell("reverse shell"), Extra::Ramp("ramp-exfiltration")]),
             (Split::Test, vec![Extra::Shell("web shell")]),
         ];
