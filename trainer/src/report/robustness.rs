@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use super::seeds::said;
 use crate::evaluate::{Contaminated, Evaluation, Kinds, Ramp, Recovery, Robustness};
 
+/// Attacks that are named in one cell.
+const MOST_NAMED: usize = 8;
+
 /// The three tables; nothing when that was not asked for.
 pub(super) fn robustness(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     let Some(of) = &evaluation.robustness else { return Ok(()) };
@@ -47,7 +50,11 @@ fn contaminated(row: &Contaminated) -> String {
         said(&row.false_a_day, 2),
         said(&row.level, 1),
         said(&row.ap, 3),
-        if row.lost.is_empty() { "–".to_owned() } else { row.lost.join(", ") }
+        match row.lost.len() {
+            0 => "–".to_owned(),
+            1..=MOST_NAMED => row.lost.join(", "),
+            more => format!("{more} attacks"),
+        }
     )
 }
 
