@@ -83,11 +83,11 @@ fn over_and_over(pipeline: &mut Pipeline, rounds: u64) {
         pipeline.counted = Counted::default();
         let began = Instant::now();
         for day in &days {
-            pipeline.begin_day();
+            let (from, to) = (first_moment(day), pipeline.now);
             for frame in day {
                 match frame {
                     Frame::Note(note) => pipeline.chain.enricher.take_note(note),
-                    Frame::Record(bytes) => pipeline.later(bytes),
+                    Frame::Record(bytes) => pipeline.later(bytes, from, to),
                 }
             }
         }
@@ -114,6 +114,15 @@ fn recording(cycle: u32) -> Recording<Box<dyn Read>> {
     Recording::open(open(&path).expect("the corpus is in the repository")).expect("a recording")
 }
 
+/// Boot clock of the first record that the kernel wrote: those of processes that ran before have their times.
+fn first_moment(day: &[Frame]) -> u64 {
+    let written = |frame: &Frame| match frame {
+        Frame::Record(bytes) => decode(bytes).ok().filter(|record| !record.is_synthesised()),
+        Frame::Note(_) => None,
+    };
+    day.iter().find_map(written).map_or(0, |record| record.header().boot_ns)
+}
+
 /// What went through.
 #[derive(Clone, Copy, Default)]
 struct Counted {
@@ -137,8 +146,6 @@ struct Pipeline {
     last_tick: u64,
     /// Boot clock of the last record.
     now: u64,
-    /// Boot clock of the day's first record, as recorded, and what is added to it.
-    day: Option<(u64, u64)>,
     counted: Counted,
 }
 
@@ -151,7 +158,7 @@ impl Pipeline {
         let enricher = Enricher::new(Clock::real(0, 0), Recorded::default());
         let model = model::Model::new(config.params()).expect("parameters");
         let chain = Chain::new(enricher, model, policy);
-        Self { chain, last_tick: 0, now: 0, day: None, counted: Counted::default() }
+        Self { chain, last_tick: 0, now: 0, counted: Counted::default() }
     }
 
     fn file(&mut self, cycle: u32) {
@@ -226,18 +233,11 @@ impl Pipeline {
         self.chain.enricher.set_clock(Clock::real(now.boot_ns, now.unix_ns));
     }
 
-    fn begin_day(&mut self) {
-        self.day = None;
-    }
-
-    /// The same record, written after everything that was taken so far. Other times in it stay as they are: no stage asks them.
-    fn later(&mut self, bytes: &[u8]) {
+    /// The same record as if what began at one boot time had begun at another. Other times in it stay as they are: no stage asks them.
+    fn later(&mut self, bytes: &[u8], from: u64, to: u64) {
         let mut bytes = bytes.to_vec();
         let stamp: &mut [u8; 8] = (&mut bytes[BOOT_NS]).try_into().expect("eight bytes");
-        let recorded = u64::from_ne_bytes(*stamp);
-        let (first, begin) = *self.day.get_or_insert((recorded, self.now));
-        let moved = begin + recorded.saturating_sub(first);
-        *stamp = moved.to_ne_bytes();
+        *stamp = (u64::from_ne_bytes(*stamp) + (to - from)).to_ne_bytes();
         let before = self.now;
         self.take(&bytes);
         self.counted.real_ns += self.now - before;
