@@ -76,7 +76,7 @@ fn recovery(out: &mut String, of: &Robustness) -> std::fmt::Result {
     of.recovery.iter().try_for_each(|row| writeln!(out, "{}", recovered(row)))?;
     writeln!(
         out,
-        "\nA run is one seed, on one of the hosts in turn. Quiet after: days until the first without more findings; noise over after: until the last with more is over; in range: no higher than on the validation days; {} is never.\n",
+        "\nA run is one seed, on one of the hosts in turn. Quiet after: days until the first without more findings; noise over after: until the last with more is over; in range: no higher than on the validation days, or that day without the change; {} is never.\n",
         of.days
     )?;
     for row in &of.recovery {

@@ -48,7 +48,8 @@ pub struct Recovery {
     pub first_day: Spread,
     /// On all days together.
     pub all_days: Spread,
-    /// Days until one whose highest score of the workload is no higher than on the validation days.
+    /// Days until one whose highest score of the workload is no higher than on the validation days, or that day without the
+    /// change.
     pub in_range_after: Spread,
 }
 
@@ -212,6 +213,12 @@ fn pairs(worlds: &[World], ranges: &BTreeMap<Arc<str>, Course>) -> Vec<Pair> {
 }
 
 impl Pair {
+    /// Bits above the highest score of the validation days, and of that day without the change.
+    fn beyond(&self) -> Vec<f64> {
+        let days = self.with.highest.iter().zip(&self.without.highest);
+        days.map(|(with, without)| (with - without.max(self.range)).max(0.0)).collect()
+    }
+
     /// Findings that the change added, day by day.
     fn added(&self) -> Vec<f64> {
         let days = self.with.findings.iter().zip(&self.without.findings);
@@ -248,6 +255,6 @@ fn told(name: &str, hosts: &[HostDays], made: &[Vec<Change>], runs: &[Vec<Pair>]
         noise_ends_after: Spread::of(added.iter().map(|days| noisy(days))),
         first_day: Spread::of(added.iter().filter_map(|days| days.first().copied())),
         all_days: Spread::of(added.iter().map(|days| days.iter().sum())),
-        in_range_after: Spread::of(pairs.iter().map(|pair| until(&pair.with.highest, |top| top <= pair.range))),
+        in_range_after: Spread::of(pairs.iter().map(|pair| until(&pair.beyond(), |more| more == 0.0))),
     }
 }
