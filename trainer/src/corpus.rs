@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use model::event::{Event, Time};
+use model::event::{Event, Process, Time};
 use sha2::{Digest, Sha256};
 
 use crate::journal::Journal;
@@ -30,7 +30,7 @@ pub struct Corpus {
 }
 
 /// A day of a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Day {
     /// Its events.
     pub journal: Journal,
@@ -40,6 +40,8 @@ pub struct Day {
     shift: Time,
     /// Boot clock at its beginning, and how much slower its boot clock is made to pass.
     stretch: (u64, f64),
+    /// Its events as recorded, when they are kept.
+    kept: Option<Arc<[Event]>>,
 }
 
 impl Corpus {
@@ -75,7 +77,13 @@ impl Corpus {
                 for file in [&path, &beside] {
                     hash_file(&mut hash, file)?;
                 }
-                days.push(Day { journal: Journal::open(&path)?, cycle, shift: Time::default(), stretch: (0, 1.0) });
+                days.push(Day {
+                    journal: Journal::open(&path)?,
+                    cycle,
+                    shift: Time::default(),
+                    stretch: (0, 1.0),
+                    kept: None,
+                });
             }
             put_in_order(&mut days)?;
             hosts.insert(host, days);
@@ -105,6 +113,46 @@ impl Corpus {
         Ok(())
     }
 
+    /// Keeps all events in memory, some 700 bytes each: decoding them is a fourth of a pass, and an evaluation makes many.
+    ///
+    /// # Errors
+    ///
+    /// When a journal is damaged.
+    pub fn keep(&mut self) -> anyhow::Result<()> {
+        for day in self.hosts.values_mut().flatten() {
+            let mut processes: BTreeMap<u64, Arc<Process>> = BTreeMap::new();
+            let events = day.journal.events().map(|event| {
+                let mut event = event?;
+                // Most events are of a process that is as it was: one of it is enough.
+                let known = processes.entry(event.process.cookie).or_insert_with(|| event.process.clone());
+                if *known == event.process {
+                    event.process = known.clone();
+                } else {
+                    *known = event.process.clone();
+                }
+                Ok(event)
+            });
+            day.kept = Some(events.collect::<anyhow::Result<_>>()?);
+        }
+        Ok(())
+    }
+
+    /// The same days, those of a split so many times over: whoever asks how long something takes needs more of them. Each
+    /// lies behind the one before it, and each repetition has the cookies of the first.
+    ///
+    /// # Errors
+    ///
+    /// When a journal cannot be read.
+    pub fn repeated(&self, split: Split, times: usize) -> anyhow::Result<Self> {
+        let mut hosts = self.hosts.clone();
+        for days in hosts.values_mut() {
+            let again: Vec<Day> = days.iter().filter(|day| day.cycle.split == split).cloned().collect();
+            (1..times).for_each(|_| days.extend(again.iter().cloned()));
+            put_in_order(days)?;
+        }
+        Ok(Self { hosts, hash: self.hash.clone() })
+    }
+
     /// The largest factor by which a day's boot clock is stretched.
     pub fn stretched(&self) -> f64 {
         self.days().map(|day| day.stretch.1).fold(1.0, f64::max)
@@ -124,11 +172,13 @@ impl Corpus {
 impl Day {
     /// Its events, on the corpus' clock.
     pub fn events(&self) -> impl Iterator<Item = anyhow::Result<Event>> + '_ {
-        self.journal.events().map(|event| {
-            let mut event = event?;
+        let shifted = |mut event: Event| {
             event.at = self.shifted(event.at);
-            Ok(event)
-        })
+            event
+        };
+        let kept = self.kept.iter().flat_map(|kept| kept.iter().cloned().map(Ok));
+        let read = self.kept.is_none().then(|| self.journal.events().map(|event| Ok(event?)));
+        kept.chain(read.into_iter().flatten()).map(move |event: anyhow::Result<Event>| event.map(shifted))
     }
 
     /// Its spans of a kind, on the corpus' clock.
@@ -142,6 +192,16 @@ impl Day {
                 ..span.clone()
             }
         })
+    }
+
+    /// First and last moment on the corpus' clock.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn lasts(&self) -> anyhow::Result<(Time, Time)> {
+        let (first, last) = self.extent()?;
+        Ok((self.shifted(first), self.shifted(last)))
     }
 
     /// `web/3`.

@@ -6,9 +6,11 @@
 
 mod belongs;
 mod budget;
+mod copies;
 mod outcome;
 mod pass;
 mod policy;
+mod robustness;
 mod seeds;
 mod track;
 
@@ -21,8 +23,9 @@ use model::{Coordinate, Params};
 pub use belongs::{Labels, Part};
 pub use budget::{PROMISED, Promise, promise};
 pub use outcome::{AtBudget, AttackResult, ChangeResult, ClassResult, DayCount, Evaluation, Oracle, Row, level};
-pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, pass, pass_beside};
+pub use pass::{DENIED, FACTS, FULL, NOVELTY, Passed, Plan, Taught, pass, pass_beside};
 pub use policy::lane;
+pub use robustness::{Contaminated, Kinds, Question, Ramp, Recovery, Robustness, robustness};
 pub use seeds::{Seeds, Spread, over_seeds};
 pub use track::{DayNumber, Lane, Rise, SpanNumber, Track};
 
@@ -45,6 +48,8 @@ pub struct Options {
     pub ablations: bool,
     /// A control: shuffle the calls inside each window.
     pub shuffle_calls: bool,
+    /// Further events that are learnt: [`robustness`] asks what they spoil.
+    pub taught: Taught,
     /// Passes at once.
     pub jobs: usize,
     /// Told about each finished pass.
@@ -61,6 +66,7 @@ impl Default for Options {
             outside: None,
             ablations: true,
             shuffle_calls: false,
+            taught: Taught::default(),
             jobs: 2,
             progress: |_| (),
         }
@@ -142,6 +148,7 @@ fn passes<'a, 'b>(hosts: &'b [HostDays<'a>], options: &Options) -> Vec<PassOf<'a
         outside: options.outside.clone(),
         without: None,
         shuffle_calls: options.shuffle_calls,
+        taught: options.taught.clone(),
     };
     let mut all: Vec<PassOf> = hosts.iter().map(|days| (None, days, plan.clone())).collect();
     if options.ablations {
@@ -155,18 +162,30 @@ fn passes<'a, 'b>(hosts: &'b [HostDays<'a>], options: &Options) -> Vec<PassOf<'a
 
 /// Runs the passes, a few at once; their results in the order of the passes.
 fn run_all(passes: &[PassOf], options: &Options) -> anyhow::Result<Vec<Passed>> {
-    let next = Mutex::new(0..passes.len());
-    let done: Mutex<BTreeMap<usize, anyhow::Result<Passed>>> = Mutex::new(BTreeMap::new());
+    at_once(options.jobs, passes.len(), |at| {
+        let (without, days, plan) = &passes[at];
+        let result = pass(days, plan);
+        let host = days.first().map_or("", |(_, day)| day.cycle.host.as_str());
+        let what = without.map_or("whole system and rivals", Coordinate::name);
+        (options.progress)(&format!("{host}: {what}"));
+        result
+    })
+}
+
+/// Does so many pieces of work, a few at once; their results in the order of their numbers.
+fn at_once<T: Send>(
+    jobs: usize,
+    pieces: usize,
+    work: impl Fn(usize) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let next = Mutex::new(0..pieces);
+    let done: Mutex<BTreeMap<usize, anyhow::Result<T>>> = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
-        for _ in 0..options.jobs.clamp(1, passes.len().max(1)) {
+        for _ in 0..jobs.clamp(1, pieces.max(1)) {
             scope.spawn(|| {
                 loop {
                     let Some(at) = next.lock().ok().and_then(|mut next| next.next()) else { return };
-                    let Some((without, days, plan)) = passes.get(at) else { return };
-                    let result = pass(days, plan);
-                    let host = days.first().map_or("", |(_, day)| day.cycle.host.as_str());
-                    let what = without.map_or("whole system and rivals", Coordinate::name);
-                    (options.progress)(&format!("{host}: {what}"));
+                    let result = work(at);
                     if let Ok(mut done) = done.lock() {
                         done.insert(at, result);
                     }

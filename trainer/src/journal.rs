@@ -69,7 +69,7 @@ pub enum JournalError {
 }
 
 /// A journal that was opened and whose columns are as they should be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Journal {
     path: PathBuf,
     meta: Meta,

@@ -3,6 +3,7 @@
 mod budget;
 mod markdown;
 mod plots;
+mod robustness;
 mod seeds;
 
 use std::path::Path;

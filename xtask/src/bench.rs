@@ -16,11 +16,15 @@ const BENCHES: &[(&str, &str)] = &[
     ("applications", "redis, nginx, postgres and a build: alone, watched, and under bpftrace and strace"),
     ("scenarios", "ten attacks: from the first malicious operation to the first denied one"),
     ("memory", "agent and kernel memory with many models and processes"),
+    ("replay", "a recorded week through decode, enrich, score and policy: records/s and the factor to real time"),
     ("model", "ns a row to scale, score, learn and explain, against plain trees; the judge's p50 and p99"),
 ];
 
-/// The one that needs no kernel.
+/// Those that need no kernel.
 const MODEL: &str = "model";
+const REPLAY: &str = "replay";
+/// The agent is optimised, as the model is already, and nothing else is built anew: the whole release takes many times as long.
+const FAST: &str = "profile.dev.package.collector.opt-level=3";
 
 /// What to measure.
 #[derive(Args)]
@@ -40,7 +44,7 @@ pub fn bench(root: &Path, options: &Options) -> anyhow::Result<()> {
         let names: Vec<_> = BENCHES.iter().map(|(name, _)| *name).collect();
         bail!("no benchmark is called that; there are {}", names.join(", "));
     }
-    if chosen.iter().any(|(name, _)| *name != MODEL) {
+    if chosen.iter().any(|(name, _)| ![MODEL, REPLAY].contains(name)) {
         bpf::build(root)?;
     }
     for (name, what) in chosen {
@@ -49,7 +53,15 @@ pub fn bench(root: &Path, options: &Options) -> anyhow::Result<()> {
         // The kernel side does not depend on the profile, and the development one is built already. Maths does depend on it,
         // and is quick to build.
         let profile = if options.release || *name == MODEL { "release" } else { "dev" };
-        must(cargo(root).args(["bench", "--quiet", "--profile", profile, "--package", package, "--bench", name]))?;
+        let mut bench = cargo(root);
+        bench.args(["bench", "--quiet", "--profile", profile, "--bench", name]);
+        if *name == REPLAY && profile == "dev" {
+            // With all packages, so that their dependencies are those of the tests.
+            bench.args(["--workspace", "--config", FAST]);
+        } else {
+            bench.args(["--package", package]);
+        }
+        must(&mut bench)?;
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ pub fn eval(root: &Path, options: &Options) -> anyhow::Result<()> {
     let mut evaluate = Command::new(&programs.trainer);
     evaluate.current_dir(root).arg("evaluate").arg(&journals).arg("--labels").arg(&corpus);
     evaluate.arg("--out").arg(&out).args(["--jobs", &options.jobs.to_string()]);
-    let much = if options.full { ["--seeds", "10"].as_slice() } else { &["--no-ablations"] };
+    let much = if options.full { ["--seeds", "10", "--robustness"].as_slice() } else { &["--no-ablations"] };
     evaluate.args(much);
     must(&mut evaluate)?;
     if options.full { publish(root, &programs, &out, &target.join("datasets")) } else { Ok(()) }

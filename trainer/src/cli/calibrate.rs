@@ -31,14 +31,7 @@ pub struct Options {
 /// When a journal cannot be read.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
-    let plan = Plan {
-        params: model::Params { seed: options.seed, ..model::Params::default() },
-        seed: options.seed,
-        rivals: false,
-        outside: None,
-        without: None,
-        shuffle_calls: false,
-    };
+    let plan = Plan::alone(model::Params { seed: options.seed, ..model::Params::default() });
     let days = corpus.host_days(Split::Validation);
     if days == 0 {
         anyhow::bail!("there are no validation days: thresholds come from them and from nothing else");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::corpus::Corpus;
-use crate::evaluate::{self, evaluate, over_seeds};
+use crate::evaluate::{self, Question, Seeds, evaluate, over_seeds, robustness};
 use crate::report;
 
 /// What to evaluate.
@@ -25,6 +25,10 @@ pub struct Options {
     /// Seeds of the whole system, from the one above on; with more than one the scorecard says what the seed does.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
+    /// Over the same seeds: what becomes of the result with attacks in the training, how long a lasting change disturbs, and
+    /// from when on a slow ramp is found.
+    #[arg(long, value_name = "QUESTION", value_enum, value_delimiter = ',', num_args = 0.., require_equals = true)]
+    robustness: Option<Vec<Question>>,
     /// False alarms a host-day that are allowed, largest first.
     #[arg(long, value_delimiter = ',', default_values_t = [10.0, 1.0, 0.1])]
     budgets: Vec<f64>,
@@ -51,6 +55,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut corpus = Corpus::open(&options.journals, options.labels.as_deref())?;
     corpus.stretch(options.stretch)?;
+    corpus.keep()?;
     let asked = evaluate::Options {
         params: model::Params { seed: options.seed, ..model::Params::default() },
         seed: options.seed,
@@ -62,8 +67,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ..evaluate::Options::default()
     };
     let mut evaluation = evaluate(&corpus, &asked, &super::commit())?;
-    if options.seeds > 1 {
-        evaluation.seeds = Some(over_seeds(&corpus, &asked, &evaluation, options.seeds)?);
+    let each = over_seeds(&corpus, &asked, &evaluation, options.seeds)?;
+    evaluation.seeds = (options.seeds > 1).then(|| Seeds::of(&each));
+    if let Some(questions) = &options.robustness {
+        let questions = if questions.is_empty() { &Question::ALL[..] } else { questions };
+        evaluation.robustness = Some(robustness(&corpus, &asked, &each, questions)?);
     }
     let stretched = corpus.stretched();
     if stretched > 1.0 {

@@ -109,14 +109,7 @@ impl Days {
 
 fn vectors(days: &Days, out: &Path) -> anyhow::Result<()> {
     let corpus = days.open()?;
-    let plan = Plan {
-        params: days.params(),
-        seed: days.seed,
-        rivals: false,
-        outside: None,
-        without: None,
-        shuffle_calls: false,
-    };
+    let plan = Plan::alone(days.params());
     for host in numbered(&corpus) {
         let Some((_, day)) = host.first() else { continue };
         let path = out.join(format!("{}.parquet", day.cycle.host));

@@ -67,14 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn on_validation(corpus: &Corpus, params: &Params) -> anyhow::Result<Option<f64>> {
-    let plan = Plan {
-        params: params.clone(),
-        seed: params.seed,
-        rivals: false,
-        outside: None,
-        without: None,
-        shuffle_calls: false,
-    };
+    let plan = Plan::alone(params.clone());
     let mut scored = Vec::new();
     for host in numbered(corpus) {
         let known: Vec<_> = host.into_iter().filter(|(_, day)| day.cycle.split != Split::Test).collect();

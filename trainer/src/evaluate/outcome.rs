@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::{Promise, promise};
 use super::track::{DayNumber, Lane, SpanNumber, Track};
-use super::{DENIED, FULL, NOVELTY, Options, Seeds, Whole, numbered};
+use super::{DENIED, FULL, NOVELTY, Options, Robustness, Seeds, Whole, numbered};
 use crate::corpus::{Corpus, Day};
 use crate::labels::{Class, Kind, Span, Split};
 use crate::stats::{self, Point};
@@ -43,6 +43,9 @@ pub struct Evaluation {
     /// The whole system with other seeds, when that was asked for.
     #[serde(default)]
     pub seeds: Option<Seeds>,
+    /// With a tainted past, a changed world and a slow attack, when that was asked for.
+    #[serde(default)]
+    pub robustness: Option<Robustness>,
     /// Each attack of the test, by the whole system at the middle budget.
     pub attacks: Vec<AttackResult>,
     /// Each benign change of the test, by the whole system.
@@ -356,7 +359,6 @@ impl<'a> Test<'a> {
         let novelty = own.novelty.and_then(|track| track.first_above(*number, 0.0));
         let denial = own.denied.and_then(|track| track.first_above(*number, threshold));
         let stopped = denial.or(finding);
-        let harm = span.harm_unix_ns;
         let done = deeds.deeds.get(number).into_iter().flatten();
         let before = |at: &model::Time| denial.is_none_or(|denial| *at <= denial.at);
         AttackResult {
@@ -370,7 +372,7 @@ impl<'a> Test<'a> {
             seconds_to_finding: finding.map(|rise| seconds(rise.at.unix_ns)),
             seconds_to_novelty: novelty.map(|rise| seconds(rise.at.unix_ns)),
             seconds_to_denial: denial.map(|rise| seconds(rise.at.unix_ns)),
-            before_harm: harm.map(|harm| stopped.is_some_and(|rise| rise.at.unix_ns <= harm)),
+            before_harm: span.harm_unix_ns.map(|harm| stopped.is_some_and(|rise| rise.at.unix_ns <= harm)),
             succeeded: done.filter(|(at, _)| before(at)).map(|(_, deed)| deed.clone()).collect(),
         }
     }
@@ -459,6 +461,7 @@ pub(super) fn judge(corpus: &Corpus, tracks: Vec<Track>, whole: Whole, options: 
         notes,
         rows,
         seeds: None,
+        robustness: None,
     }
 }
 

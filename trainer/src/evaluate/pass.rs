@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::ensure;
 use model::random::Random;
 use model::replay::Replay;
-use model::{Body, Coordinate, Event, Model, Params, Standing, Time, Verdict};
+use model::{Body, Coordinate, EpisodeView, Event, Model, Params, Standing, Time, Verdict};
 
 use super::belongs::{Labels, Part};
+use super::copies;
 use super::policy::{self, Policy};
 use super::track::{DayNumber, Rise, SpanNumber, Track, Unit};
 use crate::corpus::Day;
 use crate::detectors::{self, Detector, EventKey, Seen, raw};
 use crate::labels::Split;
 
-const HOUR: u64 = 3_600_000_000_000;
+pub(super) const HOUR: u64 = 3_600_000_000_000;
 const MINUTE: u64 = 60_000_000_000;
 /// Share of the training days after which vectors are those of a baseline that exists.
 const LATE: f64 = 0.5;
@@ -47,7 +49,21 @@ pub struct Plan {
     pub without: Option<Coordinate>,
     /// Shuffle the calls inside each window: order is gone, everything else stays.
     pub shuffle_calls: bool,
+    /// Further events that are learnt.
+    pub taught: Taught,
 }
+
+impl Plan {
+    /// The whole system with this seed and nothing beside it.
+    pub fn alone(params: Params) -> Self {
+        let seed = params.seed;
+        let (taught, shuffle_calls) = (Taught::default(), false);
+        Self { params, seed, rivals: false, outside: None, without: None, shuffle_calls, taught }
+    }
+}
+
+/// Events that are put among those of a training day, in order of time.
+pub type Taught = Arc<BTreeMap<DayNumber, Vec<Event>>>;
 
 /// What came out of one host.
 pub struct Passed {
@@ -102,7 +118,8 @@ pub fn pass_beside(days: &[(DayNumber, &Day)], plan: &Plan, rivals: Vec<Box<dyn 
             frozen = true;
         }
         let labels = Labels::of(*number, day);
-        for (place, event) in day.events().enumerate() {
+        let taught = plan.taught.get(number).map_or([].as_slice(), Vec::as_slice);
+        for (place, event) in copies::among(day.events(), taught).enumerate() {
             let event = run.prepared(event?);
             let key = EventKey { day: *number as u32, place: place as u32 };
             if split == Split::Train {
@@ -120,12 +137,33 @@ pub fn pass_beside(days: &[(DayNumber, &Day)], plan: &Plan, rivals: Vec<Box<dyn 
     run.done()
 }
 
+/// What the episodes of subtrees have reached. One that stays high without new evidence is not told again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Running(BTreeMap<u64, (Time, f64, f64)>);
+
+impl Running {
+    /// Score and sum of facts of an episode, each only if it has never been as high.
+    pub(super) fn risen(&mut self, episode: &EpisodeView) -> (f64, f64) {
+        if self.0.len() >= MAX_SUBTREES {
+            self.0.clear();
+        }
+        let known = self.0.entry(episode.anchor).or_insert((episode.started, 0.0, 0.0));
+        if known.0 != episode.started {
+            *known = (episode.started, 0.0, 0.0);
+        }
+        let full = if episode.score > known.1 { episode.score } else { 0.0 };
+        let facts = if episode.fact_sum > known.2 { episode.fact_sum } else { 0.0 };
+        (known.1, known.2) = (known.1.max(episode.score), known.2.max(episode.fact_sum));
+        (full, facts)
+    }
+}
+
 struct Run {
     replay: Replay,
     rivals: Vec<Box<dyn Detector>>,
     policy: Policy,
     passed: Tracks,
-    running: BTreeMap<u64, (Time, f64, f64)>,
+    running: Running,
     attacked: BTreeMap<u64, Time>,
     attack_events: BTreeMap<SpanNumber, u64>,
     first: Option<u64>,
@@ -159,7 +197,7 @@ impl Run {
             rivals,
             policy: Policy::default(),
             passed,
-            running: BTreeMap::new(),
+            running: Running::default(),
             attacked: BTreeMap::new(),
             attack_events: BTreeMap::new(),
             first: None,
@@ -280,19 +318,9 @@ impl Run {
         Ok(scores)
     }
 
-    /// Full, facts, novelty, denied. An episode that stays high without new evidence is not told again.
+    /// Full, facts, novelty, denied.
     fn our_scores(&mut self, event: &Event, verdict: &Verdict, standing: Standing) -> [f64; 4] {
-        let episode = &verdict.episode;
-        if self.running.len() >= MAX_SUBTREES {
-            self.running.clear();
-        }
-        let running = self.running.entry(episode.anchor).or_insert((episode.started, 0.0, 0.0));
-        if running.0 != episode.started {
-            *running = (episode.started, 0.0, 0.0);
-        }
-        let full = if episode.score > running.1 { episode.score } else { 0.0 };
-        let facts = if episode.fact_sum > running.2 { episode.fact_sum } else { 0.0 };
-        (running.1, running.2) = (running.1.max(episode.score), running.2.max(episode.fact_sum));
+        let (full, facts) = self.running.risen(&verdict.episode);
         let told = policy::is_told_anyway(event, verdict, standing);
         let denied = self.policy.would_deny(event, verdict, standing);
         [full, facts, f64::from(u8::from(told)), if denied { full } else { 0.0 }]

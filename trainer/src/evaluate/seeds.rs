@@ -33,35 +33,57 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    /// Of values; NaN without any.
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         let mut at = |share| quantile(&mut values, share);
         Self { low: at(0.25), median: at(0.5), high: at(0.75) }
     }
 }
 
-/// Evaluates again with the seeds that follow the one of an evaluation, until there are so many.
+impl Seeds {
+    /// Of evaluations of the same days that differ by their seed only.
+    pub fn of(each: &[Evaluation]) -> Self {
+        let rows: Vec<&Row> = each.iter().filter_map(full).collect();
+        let budgets = 0..each.first().map_or(0, |first| first.budgets.len());
+        let at = |budget: usize| rows.iter().filter_map(move |row| row.at.get(budget));
+        Self {
+            seeds: each.iter().map(|evaluation| evaluation.seed).collect(),
+            auc: Spread::of(rows.iter().filter_map(|row| row.auc)),
+            ap: Spread::of(rows.iter().filter_map(|row| row.ap)),
+            found: budgets.clone().map(|budget| Spread::of(at(budget).map(|at| at.found as f64))).collect(),
+            false_a_day: budgets.map(|budget| Spread::of(at(budget).map(|at| at.false_a_day))).collect(),
+        }
+    }
+}
+
+/// The row of the whole system.
+pub(super) fn full(evaluation: &Evaluation) -> Option<&Row> {
+    evaluation.rows.iter().find(|row| row.name == FULL)
+}
+
+/// The evaluation and, of the whole system alone, so many in all with the seeds that follow its own.
 ///
 /// # Errors
 ///
 /// As [`evaluate`].
-pub fn over_seeds(corpus: &Corpus, options: &Options, first: &Evaluation, count: u64) -> anyhow::Result<Seeds> {
-    let full = |evaluation: &Evaluation| evaluation.rows.iter().find(|row| row.name == FULL).cloned();
-    let mut rows: Vec<Row> = full(first).into_iter().collect();
-    let seeds: Vec<u64> = (0..count.max(1)).map(|more| options.seed.wrapping_add(more)).collect();
-    for seed in &seeds[1..] {
-        let params = model::Params { seed: *seed, ..options.params.clone() };
-        let again = Options { params, seed: *seed, rivals: false, ablations: false, ..options.clone() };
-        rows.extend(full(&evaluate(corpus, &again, &first.commit)?));
+pub fn over_seeds(
+    corpus: &Corpus,
+    options: &Options,
+    first: &Evaluation,
+    count: u64,
+) -> anyhow::Result<Vec<Evaluation>> {
+    let mut each = vec![first.clone()];
+    for more in 1..count.max(1) {
+        let seed = options.seed.wrapping_add(more);
+        each.push(evaluate(corpus, &alone(options, seed), &first.commit)?);
         (options.progress)(&format!("seed {seed}"));
     }
-    let budgets = 0..first.budgets.len();
-    let at = |budget: usize| rows.iter().filter_map(move |row| row.at.get(budget));
-    Ok(Seeds {
-        auc: Spread::of(rows.iter().filter_map(|row| row.auc)),
-        ap: Spread::of(rows.iter().filter_map(|row| row.ap)),
-        found: budgets.clone().map(|budget| Spread::of(at(budget).map(|at| at.found as f64))).collect(),
-        false_a_day: budgets.map(|budget| Spread::of(at(budget).map(|at| at.false_a_day))).collect(),
-        seeds,
-    })
+    Ok(each)
+}
+
+/// The whole system alone, with another seed.
+pub(super) fn alone(options: &Options, seed: u64) -> Options {
+    let params = model::Params { seed, ..options.params.clone() };
+    Options { params, seed, rivals: false, outside: None, ablations: false, ..options.clone() }
 }

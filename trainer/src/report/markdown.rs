@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::budget::budget;
+use super::robustness::robustness;
 use super::seeds::seeds;
 use crate::evaluate::{AtBudget, AttackResult, Evaluation, FULL, Row};
 use crate::labels::Class;
@@ -18,6 +19,7 @@ pub fn markdown(evaluation: &Evaluation, plots: &[&str]) -> String {
         .and_then(|()| classes(&mut out, evaluation))
         .and_then(|()| attacks(&mut out, evaluation))
         .and_then(|()| changes(&mut out, evaluation))
+        .and_then(|()| robustness(&mut out, evaluation))
         .and_then(|()| oracle(&mut out, evaluation))
         .and_then(|()| controls(&mut out, evaluation))
         .and_then(|()| rest(&mut out, evaluation, plots));

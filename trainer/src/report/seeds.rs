@@ -21,7 +21,8 @@ pub fn seeds(out: &mut String, evaluation: &Evaluation) -> std::fmt::Result {
     writeln!(out, "\n")
 }
 
-fn said(spread: &Spread, places: usize) -> String {
+/// Median and quartiles in words.
+pub(super) fn said(spread: &Spread, places: usize) -> String {
     let Spread { low, median, high } = spread;
     format!("{median:.places$} ({low:.places$}–{high:.places$})")
 }

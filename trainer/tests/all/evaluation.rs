@@ -3,7 +3,7 @@
 
 use crate::support::{Extra, corpus, plan};
 use stockade_trainer::corpus::Corpus;
-use stockade_trainer::evaluate::{Evaluation, FULL, Options, Row, evaluate, over_seeds};
+use stockade_trainer::evaluate::{Evaluation, FULL, Options, Row, Seeds, evaluate, over_seeds};
 use stockade_trainer::labels::{Class, Split};
 use stockade_trainer::report;
 
@@ -101,7 +101,7 @@ fn what_the_seed_does_is_said() {
     let corpus = Corpus::open(folder.path(), None).expect("a corpus");
     let options = Options { ablations: false, rivals: false, ..Options::default() };
     let mut evaluation = evaluate(&corpus, &options, "").expect("an evaluation");
-    let over = over_seeds(&corpus, &options, &evaluation, 3).expect("seeds");
+    let over = Seeds::of(&over_seeds(&corpus, &options, &evaluation, 3).expect("seeds"));
     assert_eq!(over.seeds, [1, 2, 3]);
     assert!(over.auc.low <= over.auc.median && over.auc.median <= over.auc.high, "{over:?}");
     assert!(over.found.iter().all(|found| found.high <= 4.0) && over.found[0].median > 0.0, "{over:?}");

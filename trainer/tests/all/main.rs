@@ -10,5 +10,6 @@ mod journals;
 mod kafka;
 mod memory;
 mod outside;
+mod robustness;
 mod summaries;
 mod support;

@@ -13,15 +13,7 @@ use stockade_trainer::evaluate::{Evaluation, Options, Plan, evaluate, numbered, 
 use crate::support::{corpus, plan};
 
 fn planned() -> Plan {
-    let options = Options::default();
-    Plan {
-        params: options.params,
-        seed: options.seed,
-        rivals: false,
-        outside: None,
-        without: None,
-        shuffle_calls: false,
-    }
+    Plan::alone(Options::default().params)
 }
 
 /// The vectors of a made-up corpus, as the other program would read them.

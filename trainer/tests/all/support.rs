@@ -10,7 +10,7 @@ use collector_common::flow::{Direction, Why};
 use model::event::Process;
 use model::journal::{Meta, Row};
 use model::{Body, Event};
-use shop::{HTTPD, SHOP, World, exec, flow, in_process_attack};
+use shop::{DATABASE, HTTPD, SHOP, World, exec, flow, in_process_attack};
 use stockade_trainer::journal::Writer;
 use stockade_trainer::labels::{Class, Cycle, Kind, Span, Split};
 
@@ -23,6 +23,8 @@ pub enum Extra {
     Deploy,
     Shell(&'static str),
     InProcess(&'static str),
+    /// Connections to the database, each a third larger than the one before.
+    Ramp(&'static str),
 }
 
 /// Split and extras of each day.
@@ -117,6 +119,15 @@ fn happen(world: &mut World, extra: Extra) -> (Vec<Event>, Span) {
                 events.push(world.event(&worker, Body::Window(in_process_attack(400_000_000))));
             }
             (Kind::Attack, name, Some(Class::InProcess), None)
+        }
+        Extra::Ramp(name) => {
+            let worker = shop::process(102, HTTPD, &[100]);
+            for piece in 0..24 {
+                world.pass(0.2);
+                let bytes = (200.0 * 1.33f64.powi(piece)) as u64;
+                events.push(world.event(&worker, Body::Flow(flow(Direction::Out, DATABASE, Why::Close, bytes))));
+            }
+            (Kind::Attack, name, Some(Class::Evasive), None)
         }
     };
     let span = Span {
