@@ -65,8 +65,12 @@ impl Page {
             (false, false) => "no",
         };
         if report.release.ends_with(HERE) {
-            // Another machine's, or this one's before it got another kernel.
-            self.tests.retain(|row| !row.of[0].ends_with(HERE) || row.of[0] == report.release);
+            // Of another machine, or of this one before it got another kernel.
+            let is_outdone = |row: &Row| {
+                let again = report.outcomes.iter().any(|outcome| outcome.test == row.of[3]);
+                row.of[0].ends_with(HERE) && row.of[0] != report.release && again
+            };
+            self.tests.retain(|row| !is_outdone(row));
         }
         for outcome in &report.outcomes {
             let cgroups = format!("{:?}", report.cell.cgroups);
