@@ -29,6 +29,10 @@ fn main() -> ExitCode {
             "a kernel locked down for confidentiality: this one is not (cargo xtask vm 6.12 kernel_refused --lockdown)",
         );
     }
+    let cannot_freeze = !Disk::can_be_frozen();
+    if on && cannot_freeze {
+        support::skipped("a disk that hangs: no fsfreeze, mkfs.ext4 or loop device");
+    }
     if on && lacks_memory_limits {
         support::skipped("memory that is refused: no memory controller to limit it with");
     }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
             ),
             ("a_second_agent_is_refused_and_the_first_goes_on", locked, a_second_agent_is_refused),
             ("a_start_that_comes_to_nothing_leaves_nothing", locked, a_start_that_comes_to_nothing),
+            ("an_agent_whose_disk_hangs_blocks_nobody", locked || cannot_freeze, an_agent_whose_disk_hangs),
             ("a_kernel_that_may_not_be_read_is_said_to_be_locked_down", !locked, a_kernel_that_may_not_be_read),
         ],
     )
@@ -307,6 +312,75 @@ fn a_start_that_comes_to_nothing() {
     let run = ended(&mut place.command(&["run"]));
     assert_eq!(run.code, Some(1), "{}", run.err);
     nothing_is_left(&place, before);
+}
+
+/// A disk in a file, which can be made to hang.
+struct Disk {
+    at: PathBuf,
+    frozen: bool,
+}
+
+impl Disk {
+    fn can_be_frozen() -> bool {
+        let there = |program: &str| Command::new(program).arg("-V").stderr(Stdio::null()).output().is_ok();
+        there("fsfreeze") && there("mkfs.ext4") && Path::new("/dev/loop-control").exists()
+    }
+
+    fn mounted(image: &Path, at: PathBuf) -> Self {
+        fs::create_dir_all(&at).expect("a folder");
+        fs::File::create(image).and_then(|file| file.set_len(64 << 20)).expect("an image");
+        support::run(Command::new("mkfs.ext4").arg("-q").arg(image));
+        support::run(Command::new("mount").args(["-o", "loop"]).args([image, &at]));
+        Self { at, frozen: false }
+    }
+
+    /// From now on who writes waits, or no longer.
+    fn freeze(&mut self, frozen: bool) {
+        support::run(Command::new("fsfreeze").arg(if frozen { "-f" } else { "-u" }).arg(&self.at));
+        self.frozen = frozen;
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.frozen {
+            let _ = Command::new("fsfreeze").arg("-u").arg(&self.at).status();
+        }
+        let _ = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+fn an_agent_whose_disk_hangs() {
+    let place = Place::new("disk").with_bpffs();
+    let mut disk = Disk::mounted(&place.folder.path().join("image"), place.folder.path().join("state"));
+    let mut agent =
+        Running(place.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+    assert!(appears(&place.socket(), &mut agent.0), "it runs");
+    let sleeper = Running(place.cgroup.command("sleep").arg("600").spawn().expect("it starts"));
+    support::pause(300);
+    disk.freeze(true);
+    // A decision is written down before it is in force: now the agent waits for its disk.
+    let tree = sleeper.0.id().to_string();
+    let mut waits = place.command(&["decisions", "add", "--tree", &tree, "--for", "1m", "--reason", "test"]);
+    let mut asker = Running(waits.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(asker.0.try_wait().expect("a child").is_none(), "the agent does not answer");
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("its address").port().to_string();
+    let began = Instant::now();
+    for _ in 0..20 {
+        let script = "exec 3<>/dev/tcp/127.0.0.1/$0 && /bin/true && echo x > /dev/null";
+        support::run(place.cgroup.command("bash").args(["-c", script, &port]));
+    }
+    assert!(began.elapsed() < Duration::from_secs(5 * slowness()), "nobody waits for it: {:?}", began.elapsed());
+    assert!(asker.0.try_wait().expect("a child").is_none(), "although it stands still all the while");
+
+    disk.freeze(false);
+    asker.0.wait().expect("an answer");
+    signal(agent.0.id(), Signal::TERM);
+    let ended = agent.0.wait().expect("it ends");
+    assert!(ended.success(), "and its ledger closes: {ended}");
 }
 
 /// A limit on memory for what joins it.
