@@ -14,7 +14,7 @@ const LOCK: &str = "lock";
 /// What this agent has for itself for as long as it lives. The kernel gives it back when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Alone {
-    _locks: Vec<File>,
+    locks: Vec<File>,
 }
 
 impl Alone {
@@ -32,18 +32,18 @@ impl Alone {
         lock(&file, directory, || fs::read_to_string(&path).unwrap_or_default().trim().to_owned())?;
         // Only for whoever reads it: what counts is the lock.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _locks: vec![file] })
+        Ok(Self { locks: vec![file] })
     }
 
-    /// Claims a BPF file system too, if one is mounted there.
+    /// Claims a BPF file system too.
     ///
     /// # Errors
     ///
-    /// When another agent has it.
+    /// When another agent has it, or it cannot be opened.
     pub fn on_bpffs(&mut self, mount: &Path) -> anyhow::Result<()> {
-        let Ok(directory) = File::open(mount) else { return Ok(()) };
+        let directory = File::open(mount).with_context(|| format!("cannot open {}", mount.display()))?;
         lock(&directory, mount, String::new)?;
-        self._locks.push(directory);
+        self.locks.push(directory);
         Ok(())
     }
 }

@@ -109,10 +109,16 @@ pub fn run(config: Config) -> anyhow::Result<Reconciliation> {
     // From here on: whoever ends an agent that is still starting leaves no half of it in the kernel.
     let ends = Ends::listen(&runtime)?;
     let mut alone = Alone::in_state(&config.agent.state_dir)?;
-    if Pins::is_mounted(&config.kernel.bpffs) {
-        alone.on_bpffs(&config.kernel.bpffs)?;
+    let bpffs = config.kernel.bpffs.clone();
+    let was_mounted = Pins::is_mounted(&bpffs);
+    if was_mounted {
+        alone.on_bpffs(&bpffs)?;
     }
     let mut kernel = Kernel::load(&options_of(&config))?.seeing()?;
+    if !was_mounted {
+        // Loading has mounted one, which nobody had before.
+        alone.on_bpffs(&bpffs)?;
+    }
     let (ctrl, bulk) = kernel.take_rings()?;
     let (watchers, _) = broadcast::channel(WATCH_BOUND);
     let new_pins = kernel.new_pins();

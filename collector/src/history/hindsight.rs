@@ -15,7 +15,7 @@ const MOST: usize = 64;
 pub struct Hindsight {
     since_unix_ns: u64,
     episodes: BTreeMap<u64, (Event, Verdict)>,
-    /// Episodes for which there was no room.
+    /// How often the lowest one made room for another.
     pub dropped: u64,
 }
 

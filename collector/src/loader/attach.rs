@@ -290,13 +290,7 @@ fn refused(error: ProgramError) -> String {
 
 /// The whole chain of causes in one line.
 fn told(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    super::chain(&error)
 }
 
 /// Opens a cgroup's directory for attaching.

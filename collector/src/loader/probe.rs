@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::remedy::{LOCKED_DOWN, reason, remedy};
+use super::remedy::{LOCKED_DOWN, NOT_ASKED, reason, remedy};
 use super::{Attached, Hook, KERNEL_BTF, Kernel, KernelOptions, OBJECT, Pins, mount_of_cgroup2, privilege};
 
 /// How something is.
@@ -236,13 +236,12 @@ fn loaded(kernel: &Kernel, proof: Result<usize, String>) -> Vec<Item> {
 /// What the LSM programs are good for here: only the canary tells. The text in securityfs may name bpf where every load is
 /// refused, and a program may attach where nobody asks it.
 fn lsm(attached: &[Attached], proof: Result<usize, String>) -> Vec<Item> {
-    const FIX: &str = "boot with bpf in lsm=, e.g. lsm=lockdown,capability,landlock,yama,apparmor,bpf";
     let rows = || attached.iter().filter(|row| matches!(row.row.hook, Hook::Lsm(_)));
     match proof {
-        Err(why) => vec![bad(Level::Off, "LSM", why, LSM_LOST, FIX)],
+        Err(why) => vec![bad(Level::Off, "LSM", why, LSM_LOST, NOT_ASKED)],
         Ok(0) => {
             let why = rows().find_map(|row| row.off.as_deref()).map_or("nothing was proven", reason);
-            vec![bad(Level::Off, "LSM", format!("none of its programs denies here: {why}"), LSM_LOST, FIX)]
+            vec![bad(Level::Off, "LSM", format!("none of its programs denies here: {why}"), LSM_LOST, NOT_ASKED)]
         }
         Ok(proven) => {
             let mut items = vec![ok("LSM", format!("{proven} operations of a child were denied: proven"))];

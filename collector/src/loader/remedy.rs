@@ -5,6 +5,9 @@ use super::Hook;
 /// Where a program may not read the kernel, nothing that names a process or a file can run.
 pub const LOCKED_DOWN: &str = "boot without lockdown=confidentiality; integrity is enough for signed modules and kexec";
 
+/// Where the kernel asks no LSM programs.
+pub const NOT_ASKED: &str = "boot with bpf in lsm=, e.g. lsm=lockdown,capability,landlock,yama,apparmor,bpf";
+
 /// The line of a refusal in which the reason stands: a verifier's log ends with statistics, and then comes the kernel's error
 /// number, which only says something where there is no log.
 pub fn reason(refusal: &str) -> &str {
@@ -26,7 +29,7 @@ pub fn remedy(hook: Hook, refusal: &str) -> &'static str {
             "a kernel that lets BPF programs attach to functions (CONFIG_FUNCTION_TRACER, no lockdown)"
         }
         Hook::Ingress | Hook::Egress | Hook::Cgroup(_) => "CONFIG_CGROUP_BPF=y and a cgroup v2 mount",
-        Hook::Lsm(_) => "boot with bpf in lsm=, e.g. lsm=lockdown,capability,landlock,yama,apparmor,bpf",
+        Hook::Lsm(_) => NOT_ASKED,
         Hook::Tracepoint(_) if refusal.contains("Operation not permitted") => {
             "permit bpf(2) and tracing programs: no seccomp filter and no security policy of a container in between"
         }
