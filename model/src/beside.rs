@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::Builder;
@@ -40,16 +41,10 @@ pub(crate) fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
             _ = tell.send(work());
             drop(leavings);
         });
-        // A thread that has ended takes nothing: another one is begun.
-        let refused = match thread {
-            Some(thread) => thread.send(work).err().map(|error| error.0),
-            None => Some(work),
-        };
-        if let Some(work) = refused {
+        if thread.is_none() {
             *thread = begun();
-            thread.as_ref()?.send(work).ok()?;
         }
-        Some(())
+        thread.as_ref()?.send(work).ok()
     })?;
     Some(Coming(Mutex::new(told)))
 }
@@ -61,7 +56,10 @@ pub(crate) fn leave(thing: impl Any + Send) {
 
 fn begun() -> Option<Sender<Work>> {
     let (give, given) = mpsc::channel::<Work>();
-    let thread = Builder::new().name("growth".to_owned()).spawn(move || given.iter().for_each(|work| work()));
+    // What panics owned all that it worked on, and told nothing; the thread goes on, for one that is ending would still take
+    // work and never do it.
+    let survive = |work: Work| drop(catch_unwind(AssertUnwindSafe(work)));
+    let thread = Builder::new().name("growth".to_owned()).spawn(move || given.iter().for_each(survive));
     thread.ok().map(|_| give)
 }
 

@@ -50,12 +50,13 @@ pub(super) fn moved(mut event: Event, from: Time, to: Time) -> Event {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use model::event::{Exit, Fork, Process};
 
     use super::*;
 
-    fn event(unix_ns: u64, cookie: u64, body: Body) -> Event {
+    /// What a shell below process 7 did.
+    pub fn event(unix_ns: u64, cookie: u64, body: Body) -> Event {
         let process = Process {
             cookie,
             pid: 1,

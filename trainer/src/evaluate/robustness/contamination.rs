@@ -213,29 +213,16 @@ fn moment((first, last): (Time, Time), needed_unix_ns: u64, share: f64) -> Time 
 mod tests {
     use std::collections::BTreeSet;
 
-    use model::event::{Body, Exit, Process};
+    use model::event::{Body, Exit};
 
     use super::*;
+    use crate::evaluate::copies::tests::event;
 
     const HOUR: u64 = 3_600_000_000_000;
 
     fn attack(cookie: u64, events: u64) -> Attack {
-        let process = Process {
-            cookie,
-            pid: 1,
-            workload: "unit:web.service".into(),
-            exe: "/bin/sh".into(),
-            script: None,
-            cmdline: "sh".into(),
-            uid: 0,
-            loginuid: None,
-            cgroup: 1,
-            ancestors: vec![7],
-            pre_existing: false,
-        };
-        let process = Arc::new(process);
         let at = |n: u64| Time { unix_ns: 1_000 * HOUR + n * HOUR / 60, boot_ns: 1_000 * HOUR + n * 1_000_000_000 };
-        (0..events).map(|n| Event { at: at(n), process: process.clone(), body: Body::Exit(Exit { code: 0 }) }).collect()
+        (0..events).map(|n| Event { at: at(n), ..event(0, cookie, Body::Exit(Exit { code: 0 })) }).collect()
     }
 
     #[test]
