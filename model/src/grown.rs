@@ -6,14 +6,16 @@
 //! in bits and add up coordinate by coordinate, so the score explains itself.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
+use crate::exam::Exam;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::forest::{Forest, ForestValidParams};
 use crate::halves::Halves;
-use crate::online::AnomalyScore;
+use crate::online::{AnomalyScore, LEAST_BITS};
 use crate::random::Random;
 use crate::reservoir::Point;
 
@@ -31,9 +33,27 @@ pub struct Grown {
     medians: [f64; COORDINATES],
     limits: [f64; COORDINATES],
     usual: [(f64, f64); COORDINATES],
+    #[serde(skip)]
+    asked: Asked,
+}
+
+/// What it says about made-up vectors, asked once. It follows from the rest.
+#[derive(Clone, Debug, Default)]
+struct Asked(OnceLock<Exam>);
+
+impl PartialEq for Asked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Grown {
+    /// What it says about made-up vectors.
+    pub(crate) fn exam(&self) -> &Exam {
+        let varies = || self.usual.iter().any(|(low, high)| high - low >= LEAST_BITS);
+        self.asked.0.get_or_init(|| Exam::of(self.limits, varies(), |vector| self.score(vector)))
+    }
+
     /// Trees.
     pub(crate) fn trees(&self) -> usize {
         self.forest.len()
@@ -119,6 +139,7 @@ impl Grown {
         (points, ranges): (&[Point], &Ranges),
         random: &mut Random,
     ) {
+        self.asked = Asked::default();
         self.medians = std::array::from_fn(|coordinate| ranges.quantile(coordinate, 0.5));
         self.limits = std::array::from_fn(|coordinate| ranges.quantile(coordinate, RANGE));
         self.usual = std::array::from_fn(|coordinate| {
@@ -150,6 +171,19 @@ impl Grown {
         let grown = self.forest.is_empty() || self.forest.len() == trees;
         let halves = self.halves.len() == self.forest.len();
         numbers.into_iter().all(|number| number.is_finite()) && grown && halves && self.forest.is_sound(COORDINATES)
+    }
+}
+
+#[cfg(test)]
+impl Grown {
+    /// The same trees, only that the median row is isolated after so many cuts.
+    pub(crate) fn misjudging(&self, median_depth: f64) -> Self {
+        Self { median_depth, asked: Asked::default(), ..self.clone() }
+    }
+
+    /// The same ranges with the trees of another one.
+    pub(crate) fn with_trees_of(&self, other: &Self) -> Self {
+        Self { forest: other.forest.clone(), asked: Asked::default(), ..self.clone() }
     }
 }
 

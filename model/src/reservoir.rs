@@ -170,6 +170,14 @@ impl Taken {
     }
 }
 
+#[cfg(test)]
+impl Taken {
+    /// Rows that nobody can have taken: whoever reads them panics.
+    pub(crate) fn impossible() -> Self {
+        Self { slots: Vec::new(), raised: vec![(0, 0, Coordinate::Seq, 1.0)] }
+    }
+}
+
 impl PartialEq for Taken {
     fn eq(&self, other: &Self) -> bool {
         self.points() == other.points()
