@@ -32,6 +32,8 @@ const LEAST_DAYS: u32 = 3;
 /// Rows at which both forests have the same say.
 const HALF_ROWS: f64 = 512.0;
 const DAY: u64 = 86_400_000_000_000;
+/// Within so long who has a seat is to show [`LEAST_ROWS`].
+const CHANCE: u64 = 7 * DAY;
 /// Silence after which a seat is free: longer than a monthly job's.
 const SILENCE: u64 = 35 * DAY;
 
@@ -104,11 +106,15 @@ impl Seat {
         self.rows >= LEAST_ROWS && self.days >= LEAST_DAYS
     }
 
-    /// Whether it has to go when another workload wants its place: who had a day to show rows and is not heard yet, or has
-    /// been silent for long.
+    /// Whether it has to go when another workload wants its place: who had a day to show rows and shows too few to be heard after
+    /// a week, or has been silent for long. If everybody not heard yet had to go after a day, nobody would ever be.
     fn may_leave(&self, at: Time) -> bool {
-        let passed = |since: Time| at.unix_ns.saturating_sub(since.unix_ns);
-        (!self.has_enough() && passed(self.since) >= DAY) || passed(self.last) >= SILENCE
+        let passed = |since: Time| u128::from(at.unix_ns.saturating_sub(since.unix_ns));
+        let tried = passed(self.since);
+        let is_slow = self.rows as u128 * u128::from(CHANCE) < LEAST_ROWS as u128 * tried;
+        let is_late = tried >= u128::from(CHANCE);
+        (!self.has_enough() && tried >= u128::from(DAY) && (is_slow || is_late))
+            || passed(self.last) >= u128::from(SILENCE)
     }
 
     /// Before this time of the unix clock no trees of it are due, as far as its rows tell.

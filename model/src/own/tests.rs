@@ -119,6 +119,68 @@ fn what_one_workload_does_all_day_is_strange_of_another() {
     assert!(quiet > busy + 5.0, "{quiet} against {busy}");
 }
 
+/// Minutes of a day.
+const DAYLONG: u64 = 24 * 60;
+
+/// The seats are full of workloads with so many rows each from the first minutes on; who is there after a newcomer came.
+fn after_a_newcomer(rows: impl Fn(usize) -> u64, minute: u64) -> Vec<usize> {
+    let mut own = forests();
+    let name = |n: usize| named(&format!("{n}"));
+    for n in 0..MAX_OWN {
+        (0..rows(n)).for_each(|minute| own.offer(&name(n), 1, at(minute), FeatureVector::default(), &[]));
+    }
+    own.offer(&named("newcomer"), 1, at(minute), FeatureVector::default(), &[]);
+    assert_eq!(own.seats.contains_key("newcomer"), own.size() == (MAX_OWN, 0));
+    (0..MAX_OWN).filter(|n| !own.seats.contains_key(&name(*n))).collect()
+}
+
+#[test]
+fn a_seat_is_given_away_by_who_has_the_fewest_rows_and_not_before_a_day() {
+    let rows = |n: usize| if n == 40 { 3 } else { 10 + n as u64 % 5 };
+    assert_eq!(after_a_newcomer(rows, DAYLONG - 1), [] as [usize; 0]);
+    assert_eq!(after_a_newcomer(rows, DAYLONG + 1), [40]);
+    // 74 rows a day make 512 in a week: who shows as many may stay for it, and no longer.
+    let rows = |n: usize| if n == 7 { 72 } else { 75 };
+    assert_eq!(after_a_newcomer(rows, DAYLONG + 1), [7]);
+    assert_eq!(after_a_newcomer(|_| 75, DAYLONG + 1), [] as [usize; 0]);
+    assert_eq!(after_a_newcomer(|n| 300 - n as u64, 7 * DAYLONG), [63]);
+}
+
+#[test]
+fn who_is_heard_keeps_its_seat_for_a_month_of_silence() {
+    let mut own = forests();
+    taught(&mut own, "heard", 600, 1.0);
+    for n in 0..MAX_OWN {
+        own.offer(&named(&format!("{n}")), 1, at(6_000), FeatureVector::default(), &[]);
+    }
+    let last = 5_990;
+    for (days, is_there) in [(34, true), (36, false)] {
+        // Everybody else has shown something lately.
+        let others: Vec<Arc<str>> = own.seats.keys().filter(|name| &***name != "heard").cloned().collect();
+        others.iter().for_each(|name| own.offer(name, 1, at(last + days * DAYLONG), FeatureVector::default(), &[]));
+        let fresh = |n: usize| named(&format!("fresh {days} {n}"));
+        (0..MAX_OWN).for_each(|n| own.offer(&fresh(n), 1, at(last + days * DAYLONG), FeatureVector::default(), &[]));
+        assert_eq!(own.seats.contains_key("heard"), is_there, "after {days} days");
+    }
+}
+
+/// Two hundred workloads with a row every ten minutes for two weeks. When a seat was given away after a day to whoever came next,
+/// none of them ever had a forest.
+#[test]
+fn of_more_workloads_than_seats_as_many_get_a_forest_as_there_are_seats() {
+    let (mut own, mut random, host) = (forests(), Random::new(6), Counts::default());
+    for minute in (0..14 * DAYLONG).step_by(10) {
+        for n in 0..200 {
+            own.offer(&named(&format!("{n}")), 1, at(minute), row(&mut random, Coordinate::Net, 1.0), &[]);
+            own.publish(at(minute));
+            own.begin_one(at(minute), &host);
+        }
+    }
+    own.publish(at(14 * DAYLONG));
+    let heard = own.seats.values().filter(|seat| seat.share() > 0.0).count();
+    assert_eq!((heard, own.size().0), (MAX_OWN, MAX_OWN));
+}
+
 #[test]
 fn seats_are_few_and_those_who_are_heard_keep_theirs() {
     let mut own = forests();
