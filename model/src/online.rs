@@ -84,6 +84,9 @@ pub struct PooledForest {
     /// Not kept: a restart may have brought a version that can grow them.
     #[serde(skip)]
     given_up: GivenUp,
+    /// [`Params::leaks`].
+    #[serde(skip)]
+    leaks: bool,
 }
 
 /// Growths that came to nothing.
@@ -120,6 +123,7 @@ impl PooledForest {
             grown_at_rows: 0,
             grown_at: Time::default(),
             given_up: GivenUp::default(),
+            leaks: params.leaks,
         }
     }
 
@@ -159,7 +163,7 @@ impl PooledForest {
             many,
             // The scale is measured anew once in a turnover, and while the model is young.
             measure: many > 1 || self.next_tree == 0,
-            rows: self.reservoir.taken(host),
+            rows: if self.leaks { self.reservoir.leaked(host) } else { self.reservoir.taken(host) },
             random: Random::new(self.random.draw()),
             recall: recall(),
         };
