@@ -144,6 +144,10 @@ fn a_seat_is_given_away_by_who_has_the_fewest_rows_and_not_before_a_day() {
     assert_eq!(after_a_newcomer(rows, DAYLONG + 1), [7]);
     assert_eq!(after_a_newcomer(|_| 75, DAYLONG + 1), [] as [usize; 0]);
     assert_eq!(after_a_newcomer(|n| 300 - n as u64, 7 * DAYLONG), [63]);
+    // A burst of rows on one day is no three days of them: a week later it has had its chance.
+    let rows = |n: usize| if n == 9 { 600 } else { 640 };
+    assert_eq!(after_a_newcomer(rows, 6 * DAYLONG), [] as [usize; 0]);
+    assert_eq!(after_a_newcomer(rows, 7 * DAYLONG), [9]);
 }
 
 #[test]
@@ -375,6 +379,9 @@ fn impossible_forests_are_told() {
     let mut rows = good.clone();
     rows.seats.values_mut().for_each(|seat| seat.rows += 1);
     assert!(rows.fault(&params).is_some(), "rows that are not there");
+    let mut broken = good.clone();
+    broken.seats.values_mut().for_each(|seat| seat.forest.misjudge(f64::NAN));
+    assert!(broken.fault(&params).is_some(), "a forest of numbers that are none");
     let mut many = good.clone();
     let seat = good.seats["busy"].clone();
     many.seats.extend((0..MAX_OWN).map(|n| (named(&format!("{n}")), seat.clone())));
