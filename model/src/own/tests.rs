@@ -7,6 +7,7 @@ use crate::Model;
 use crate::features::{COORDINATES, Coordinate};
 use crate::online::AnyDetector;
 use crate::random::Random;
+use crate::threshold::Past;
 
 const MINUTE: u64 = 60_000_000_000;
 
@@ -260,17 +261,62 @@ fn a_sick_forest_is_named_and_the_pool_scores_alone_bit_for_bit() {
     assert!(own.fault_of("constant").is_none() && own.share("constant") > 0.6);
 }
 
-/// A model with rows in the pool and of one workload, one every ten minutes.
-fn model_with(workload: &str) -> Model {
-    let (mut model, mut random) = (Model::new(Params::default()).expect("good parameters"), Random::new(3));
-    for n in 0..700 {
+/// A row every ten minutes, in the pool and of one workload; what the model looks like after each.
+fn teach_both(model: &mut Model, workload: &str, rows: std::ops::Range<u64>, mut look: impl FnMut(&Model)) {
+    let mut random = Random::new(rows.start + 3);
+    for n in rows {
         let vector = FeatureVector { bits: std::array::from_fn(|_| -0.7 * (1.0 - random.unit()).ln()) };
         model.detector.offer(n % 7, at(10 * n), vector, &[]);
         model.own.offer(&named(workload), 1, at(10 * n), vector, &[]);
         model.tick(at(10 * n));
+        look(model);
     }
+}
+
+fn model_with(workload: &str) -> Model {
+    let mut model = Model::new(Params::default()).expect("good parameters");
+    teach_both(&mut model, workload, 0..700, |_| ());
     model.tick(at(7_001));
     model
+}
+
+#[test]
+fn the_pool_grows_first() {
+    let mut model = Model::new(Params::default()).expect("good parameters");
+    let (mut pool_alone, mut own_alone, mut both) = (0, 0, 0);
+    teach_both(&mut model, "it", 0..1_400, |model| {
+        let AnyDetector::Forest(pool) = &model.detector else { return };
+        match (pool.is_growing(), model.own.is_growing("it")) {
+            (true, false) => pool_alone += 1,
+            (false, true) => own_alone += 1,
+            (true, true) => both += 1,
+            _ => (),
+        }
+    });
+    assert!(pool_alone >= 6 && own_alone >= 3 && both == 0, "{pool_alone} {own_alone} {both}");
+}
+
+/// The level after the pool has grown anew, with twenty closed episodes of a workload behind it, two a day.
+fn level_by(model: &mut Model) -> f64 {
+    model.calibration.begin(at(1));
+    for half in 1..=20 {
+        let mut vector = FeatureVector::default();
+        vector.raise(Coordinate::Net, 20.0 + half as f64 / 4.0);
+        let past = Past::new(named("it"), at(half * DAYLONG / 2), 0.0, vec![(half * 12, vector)]);
+        model.calibration.add(past, 0.0, 1.0);
+    }
+    teach_both(model, "it", 1_000..1_600, |_| ());
+    assert!(model.threshold().calibrated);
+    model.threshold().level
+}
+
+#[test]
+fn a_level_is_of_the_own_forest_as_well() {
+    let mut heard = model_with("it");
+    let mut alone = heard.clone();
+    alone.own = forests();
+    let [heard, alone] = [&mut heard, &mut alone].map(level_by);
+    assert!((heard - alone).abs() > 0.1, "{heard} with its forest, {alone} by the pool alone");
 }
 
 #[test]
