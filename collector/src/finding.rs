@@ -28,6 +28,8 @@ pub enum FindingType {
     Drift,
     /// Evidence was lost for longer than a moment.
     Loss,
+    /// Far more was found than the day's budget lets through: one finding instead of each.
+    Storm,
     /// The agent itself: breaker opened, model unhealthy, enforcement refused.
     Agent,
 }

@@ -473,3 +473,6 @@ mod readiness;
 
 #[path = "prior_tests.rs"]
 mod prior;
+
+#[path = "storm_tests.rs"]
+mod storm;
