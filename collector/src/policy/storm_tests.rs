@@ -1,26 +1,10 @@
 //! More findings than people will be disturbed about.
 
-use model::event::Window;
-
 use super::super::*;
-use super::{HEALTHY, at, finding, policy_in, process, verdict};
+use super::{HEALTHY, at, calls, finding, policy_in, process, verdict};
 
 fn strange_calls(policy: &mut Policy, second: u64, cookie: u64) -> Vec<Outcome> {
-    let window = Window {
-        tid: 1,
-        why: 1,
-        missed: 0,
-        start_boot_ns: 0,
-        errors: 0,
-        permission_errors: 0,
-        read_bytes: 0,
-        write_bytes: 0,
-        class: Default::default(),
-        novel_trigrams: vec![],
-        trace: vec![1],
-    };
-    let process = process(cookie, "/srv/helper", &[10, 1]);
-    let event = Event { at: at(second), process, body: Body::Window(window) };
+    let event = calls(second, &process(cookie, "/srv/helper", &[10, 1]));
     policy.on_event(&event, Some(&verdict(cookie, 30.0, 0.0, None)), &HEALTHY)
 }
 
