@@ -10,7 +10,7 @@ use model::event::Time;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::finding::short_id;
+use crate::short::short_name;
 
 /// Addresses and ports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -221,5 +221,5 @@ impl Decision {
 /// The short name of a decision's number. The multiplier is odd, so numbers below 2^25 stay distinct while neighbours look
 /// different.
 pub fn short_number(number: u64) -> String {
-    short_id('D', number.wrapping_mul(0x0131_4c2d))
+    short_name('D', number.wrapping_mul(0x0131_4c2d))
 }

@@ -8,6 +8,8 @@ use model::explain::Part;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::short::short_name;
+
 /// What kind of thing was found. Stable: routing and suppression depend on the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -28,6 +30,8 @@ pub enum FindingType {
     Drift,
     /// Evidence was lost for longer than a moment.
     Loss,
+    /// Far more was found than the day's budget lets through: one finding instead of each.
+    Storm,
     /// The agent itself: breaker opened, model unhealthy, enforcement refused.
     Agent,
 }
@@ -158,13 +162,6 @@ pub struct Finding {
 impl Finding {
     /// The short name that people type: `F-` and the last five digits of the id in Crockford's base 32.
     pub fn short(&self) -> String {
-        short_id('F', self.id.as_u128() as u64)
+        short_name('F', self.id.as_u128() as u64)
     }
-}
-
-/// `F-…` or `D-…`: five characters without i, l, o and u, which are mistaken for others.
-pub fn short_id(letter: char, number: u64) -> String {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let digits: String = (0..5).rev().map(|place| DIGITS[(number >> (place * 5) & 31) as usize] as char).collect();
-    format!("{letter}-{digits}")
 }

@@ -25,5 +25,6 @@ pub mod record;
 pub mod replay;
 pub mod ring;
 pub mod score;
+pub mod short;
 pub mod sinks;
 pub mod store;

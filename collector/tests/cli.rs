@@ -11,6 +11,7 @@ use collector::finding::{Finding, FindingState, FindingType, ProcessSummary, Rea
 use collector::loader::probe::{Item, Level};
 use collector::policy::marks::{Mark, Scope, Word};
 use collector::policy::mode::Mode;
+use collector::policy::would::WouldDeny;
 use model::drift::Gauge;
 use model::event::Time;
 use model::explain::Part;
@@ -213,8 +214,12 @@ fn a_baseline_row_says_what_is_missing() {
         destinations: 1,
         trigrams: 250,
         singleton_share: 0.12,
+        would_deny: None,
     };
-    golden("baseline.txt", &baseline::status_cells(&row).join("\n"));
+    let would_deny = Some(WouldDeny::over(0, 9 * 86_400 * 1_000_000_000));
+    let monitored = BaselineRow { mode: Mode::Monitoring, ready: true, reasons: Vec::new(), would_deny, ..row.clone() };
+    let texts = [row, monitored].map(|row| baseline::status_cells(&row).join("\n"));
+    golden("baseline.txt", &texts.join("\n\n"));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use libm::{exp2, log2};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Time;
@@ -148,7 +149,7 @@ impl Counts {
     /// [`DAILY_BITS`] and its parent's.
     pub fn is_used_to_news(&self, fact: &Fact) -> bool {
         let (types, total) = self.context(fact);
-        let cost = ((total as f64 + types as f64) / types.max(1) as f64).log2();
+        let cost = log2((total as f64 + types as f64) / types.max(1) as f64);
         types >= DAILY_VALUES && cost <= DAILY_BITS
     }
 
@@ -203,10 +204,10 @@ pub fn inherited_bits(fact: &Fact, workload: &Counts, host: &Counts) -> f64 {
 }
 
 fn bits_by(fact: &Fact, workload: Option<&Counts>, host: &Counts, weight: f64) -> f64 {
-    let base = (-fact.family().base_bits).exp2();
+    let base = exp2(-fact.family().base_bits);
     let on_host = host.probability(fact, base);
     let here = workload.map_or(on_host, |counts| counts.probability_by(fact, on_host, weight));
-    (-here.log2()).clamp(0.0, MOST_BITS)
+    (-log2(here)).clamp(0.0, MOST_BITS)
 }
 
 #[cfg(test)]

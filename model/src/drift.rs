@@ -183,14 +183,14 @@ impl Course {
     fn spread(&self) -> (f64, f64) {
         let n = self.reference.len().max(2) as f64;
         let mean = self.reference.iter().sum::<f64>() / self.reference.len().max(1) as f64;
-        let squares: f64 = self.reference.iter().map(|level| (level - mean).powi(2)).sum();
+        let squares: f64 = self.reference.iter().map(|level| (level - mean) * (level - mean)).sum();
         (mean, (squares / (n - 1.0)).sqrt())
     }
 }
 
 /// A level as a value.
 fn value(level: f64) -> f64 {
-    level.exp2() - 1.0
+    libm::exp2(level) - 1.0
 }
 
 #[cfg(test)]

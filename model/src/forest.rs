@@ -14,7 +14,7 @@ use crate::params::Params;
 use crate::quantiser::Quantiser;
 use crate::random::Random;
 pub use crate::tree::{DEPTH, MOST_COLUMNS, Tree, expected_rest};
-use crate::tree::{Draw, MOST_SAMPLE, ONE_CUT, Quantised, Rows};
+use crate::tree::{Draw, MOST_SAMPLE, ONE_CUT, Quantised, Rows, Shares};
 
 /// Points that are taken through a tree together.
 const BLOCK: usize = 32;
@@ -216,21 +216,21 @@ impl Forest {
 
     /// The same of a point that was taken down already.
     pub(crate) fn attribute_walk<const N: usize>(&self, walk: &Walk) -> [f64; N] {
-        let mut shares = [0; N];
+        let mut shares = [0; MOST_COLUMNS];
         self.trees.iter().zip(walk.leaves).for_each(|(tree, leaf)| tree.attribute(leaf, &mut shares));
-        of_one(shares)
+        of_one(&shares)
     }
 
     /// The same by those trees alone whose number is asked for.
     pub(crate) fn attribute_by<const N: usize>(&self, point: &[f64; N], asked: impl Fn(usize) -> bool) -> [f64; N] {
         let point = self.quantised(point);
-        let mut shares = [0; N];
+        let mut shares = [0; MOST_COLUMNS];
         let trees = self.trees.iter().enumerate().filter(|(number, _)| asked(*number));
         trees.for_each(|(_, tree)| {
             let [leaf] = Tree::leaves_of([tree], &point);
             tree.attribute(leaf, &mut shares);
         });
-        of_one(shares)
+        of_one(&shares)
     }
 
     /// Measures the scale of the columns anew. The cuts of the trees that there are stay where they are.
@@ -296,9 +296,12 @@ impl Forest {
     }
 }
 
-fn of_one<const N: usize>(shares: [u64; N]) -> [f64; N] {
-    let sum: u64 = shares.iter().sum();
-    if sum > 0 { shares.map(|share| share as f64 / sum as f64) } else { [1.0 / N as f64; N] }
+fn of_one<const N: usize>(shares: &Shares) -> [f64; N] {
+    let sum: u32 = shares.iter().sum();
+    match sum {
+        0 => [1.0 / N as f64; N],
+        sum => std::array::from_fn(|column| f64::from(shares.get(column).copied().unwrap_or(0)) / f64::from(sum)),
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ pub mod purge;
 pub mod quantiser;
 mod quantities;
 pub mod random;
+pub mod rate;
 pub mod replay;
 pub mod reservoir;
 pub mod schema;

@@ -1,5 +1,6 @@
 //! One-sided surprise of a number: how seldom was it this large or larger?
 
+use libm::log2;
 use serde::{Deserialize, Serialize};
 
 /// Bins of a quarter of a power of two each: up to 2^32; the last one also holds what is larger.
@@ -76,13 +77,13 @@ impl Numbers {
     pub fn bits(&self, x: f64, pool: &Numbers) -> f64 {
         let tail =
             (1.0 + f64::from(self.at_least(x)) + POOL * pool.share_at_least(x)) / (1.0 + POOL + f64::from(self.n));
-        let beyond = if self.n > 0 && x > self.largest && self.largest > 0.0 { (x / self.largest).log2() } else { 0.0 };
-        (-tail.log2()).max(0.0) + beyond
+        let beyond = if self.n > 0 && x > self.largest && self.largest > 0.0 { log2(x / self.largest) } else { 0.0 };
+        (-log2(tail)).max(0.0) + beyond
     }
 }
 
 fn bin_of(x: f64) -> usize {
-    (((1.0 + x.max(0.0)).log2() * PER_OCTAVE) as usize).min(BINS - 1)
+    ((log2(1.0 + x.max(0.0)) * PER_OCTAVE) as usize).min(BINS - 1)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use libm::log2;
 use serde::{Deserialize, Serialize};
 
 use crate::grams::{Grams, MOST_GRAM, calls_of, pair};
@@ -73,6 +74,14 @@ pub struct Surprise {
     pub bits: f64,
     /// Trigrams that were never seen and their bits, 0–20, the most surprising first.
     pub novel: Vec<(u32, f64)>,
+}
+
+/// A trigram of a window and its surprise.
+struct Ranked {
+    trigram: u32,
+    bits: f64,
+    /// Whether it was never seen.
+    novel: bool,
 }
 
 impl Sequences {
@@ -145,21 +154,26 @@ impl Sequences {
 
     /// The same of one that was counted already.
     pub(crate) fn surprise_of(&self, grams: &Grams, pool: &Sequences) -> Surprise {
-        let bits = |trigram| (-self.probability(trigram, pool).log2()).clamp(0.0, MOST_BITS);
-        let mut ranked: Vec<(u32, f64)> = grams.three.iter().map(|(trigram, _)| (*trigram, bits(*trigram))).collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let sum: f64 = ranked.iter().take(TOP).map(|(_, bits)| bits).sum();
-        ranked.retain(|(trigram, _)| self.three.get(*trigram).is_none());
-        Surprise { bits: sum / TOP as f64, novel: ranked }
+        let mut ranked: Vec<Ranked> = grams.three.iter().map(|(trigram, _)| self.rank(*trigram, pool)).collect();
+        ranked.sort_by(|a, b| b.bits.total_cmp(&a.bits).then(a.trigram.cmp(&b.trigram)));
+        let sum: f64 = ranked.iter().take(TOP).map(|ranked| ranked.bits).sum();
+        let novel = ranked.iter().filter(|ranked| ranked.novel).map(|ranked| (ranked.trigram, ranked.bits));
+        Surprise { bits: sum / TOP as f64, novel: novel.collect() }
     }
 
-    fn probability(&self, trigram: u32, pool: &Sequences) -> f64 {
+    fn rank(&self, trigram: u32, pool: &Sequences) -> Ranked {
+        let seen = self.three.get(trigram).copied();
+        let bits = (-log2(self.probability(trigram, seen, pool))).clamp(0.0, MOST_BITS);
+        Ranked { trigram, bits, novel: seen.is_none() }
+    }
+
+    fn probability(&self, trigram: u32, seen: Option<u32>, pool: &Sequences) -> f64 {
         let [a, b, c] = calls_of(trigram);
         let base = pool.one_probability(c, 1.0 / ALPHABET);
         let one = self.one_probability(c, base);
         let (bc, ab) = (self.two.get(pair(b, c)), self.two.get(pair(a, b)));
         let two = mixed(bc.map(|seen| seen.n), self.one.get(b).map(|seen| seen.then), one);
-        mixed(self.three.get(trigram).copied(), ab.map(|seen| seen.then), two)
+        mixed(seen, ab.map(|seen| seen.then), two)
     }
 
     fn one_probability(&self, c: u32, base: f64) -> f64 {

@@ -281,8 +281,8 @@ pub fn independent(times: &mut [u64]) -> f64 {
 pub fn gamma_interval(k: f64) -> (f64, f64) {
     const Z: f64 = 1.644_853_6;
     let quantile = |z: f64| {
-        let root = 1.0 - 1.0 / (9.0 * k) + z / (3.0 * k.sqrt());
-        root.max(0.0).powi(3)
+        let root = (1.0 - 1.0 / (9.0 * k) + z / (3.0 * k.sqrt())).max(0.0);
+        root * root * root
     };
     (quantile(-Z), quantile(Z))
 }

@@ -28,6 +28,9 @@ pub(crate) const ONE_CUT: u32 = 1 << 11;
 /// A row that was quantised, with room for as many columns as a tree can name.
 pub type Quantised = [u16; MOST_COLUMNS];
 
+/// What each column had to do with isolating a point, in octaves of company; of the largest forest below 2^32.
+pub(crate) type Shares = [u32; MOST_COLUMNS];
+
 /// How the column of each level is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draw {
@@ -207,21 +210,20 @@ impl Tree {
 
     /// Each cut on the way to a leaf counts by the octaves by which it thinned the company of the point. Where nothing was cut
     /// all the company came along.
-    pub(crate) fn attribute(&self, leaf: u8, shares: &mut [u64]) {
+    pub(crate) fn attribute(&self, leaf: u8, shares: &mut Shares) {
         let branch = &self.branches[usize::from(leaf) / TWIGS];
         let twig = usize::from(leaf) % TWIGS;
-        let rows_of =
-            |many: usize| branch.rows[twig / many * many..][..many].iter().copied().fold(0, u16::saturating_add);
-        let below = [rows_of(TWIGS), rows_of(TWIGS / 2), rows_of(TWIGS / 4), rows_of(1)];
-        let company = COMPANY.as_slice();
-        let company = |rows: &u16| u64::from(company[usize::from(*rows).min(MOST_SAMPLE)]);
-        let mut before = company(&branch.above[0]);
-        for (column, rows) in self.columns.iter().zip(branch.above[1..].iter().chain(&below)) {
-            let after = company(rows);
-            if let Some(share) = shares.get_mut(usize::from(*column)) {
-                *share += before.saturating_sub(after);
-            }
-            before = after;
+        // Together they are no more than a sample: no sum is too large.
+        let pairs: [u16; TWIGS / 2] =
+            std::array::from_fn(|at| branch.rows[2 * at].wrapping_add(branch.rows[2 * at + 1]));
+        let fours = [pairs[0].wrapping_add(pairs[1]), pairs[2].wrapping_add(pairs[3])];
+        let [a, b, c, d, e] = branch.above;
+        let rows =
+            [a, b, c, d, e, fours[0].wrapping_add(fours[1]), fours[twig / 4], pairs[twig / 2], branch.rows[twig]];
+        let octaves: &[u16; MOST_SAMPLE + 1] = &COMPANY;
+        let company = rows.map(|rows| octaves[usize::from(rows).min(MOST_SAMPLE)]);
+        for (level, column) in self.columns.into_iter().enumerate() {
+            shares[usize::from(column)] += u32::from(company[level].saturating_sub(company[level + 1]));
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
@@ -141,18 +141,38 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
     let code = error.rdkafka_error_code();
-    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut))
+    matches!(code, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut)) || is_between_leaders(error)
+}
+
+/// A partition that was just made, or whose broker went, has no leader until the brokers agree on one.
+fn is_between_leaders(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition};
+    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition))
+}
+
+/// Asks again for as long as nobody leads what is asked about.
+fn once_led<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let asked = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if is_between_leaders(&error) && asked.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Every partition of a topic, where it is to be read from, and where it ends now.
 fn partitions(consumer: &BaseConsumer, topics: &Topics, name: &str) -> anyhow::Result<Vec<Taken>> {
-    let metadata = consumer.fetch_metadata(Some(name), PATIENCE);
-    let metadata = metadata.with_context(|| format!("cannot ask {} about {name}", topics.brokers))?;
-    let topic = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
-    let topic = topic.with_context(|| format!("{} has no topic {name}", topics.brokers))?;
+    let numbers = once_led(|| numbers(consumer, name));
+    let numbers = numbers.with_context(|| format!("cannot ask {} about {name}", topics.brokers))?;
+    if numbers.is_empty() {
+        bail!("{} has no topic {name}", topics.brokers);
+    }
     let mut all = Vec::new();
-    for number in topic.partitions().iter().map(|partition| partition.id()) {
-        let marks = consumer.fetch_watermarks(name, number, PATIENCE);
+    for number in numbers {
+        let marks = once_led(|| consumer.fetch_watermarks(name, number, PATIENCE));
         let (low, high) = marks.with_context(|| format!("cannot ask where {name}/{number} ends"))?;
         let partition = (name.to_owned(), number);
         let from = match topics.starts.get(&partition) {
@@ -167,4 +187,15 @@ fn partitions(consumer: &BaseConsumer, topics: &Topics, name: &str) -> anyhow::R
         all.push(Taken { partition, from, until: high, gone: (low - from).max(0) });
     }
     Ok(all)
+}
+
+/// The numbers of a topic's partitions; none when there is no such topic.
+fn numbers(consumer: &BaseConsumer, name: &str) -> KafkaResult<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(name), PATIENCE)?;
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else { return Ok(Vec::new()) };
+    match topic.error().map(RDKafkaErrorCode::from) {
+        None => Ok(topic.partitions().iter().map(|partition| partition.id()).collect()),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(Vec::new()),
+        Some(code) => Err(KafkaError::MetadataFetch(code)),
+    }
 }

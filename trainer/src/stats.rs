@@ -1,35 +1,8 @@
 //! The few statistics that a claim about detection needs, exact where counts are small.
 
 use model::random::Random;
-
-/// Upper bound of a Poisson rate at a confidence, given how many were seen: exact (Garwood, 1936). For zero seen and 95 % it
-/// is 3.0, the "rule of three".
-pub fn poisson_upper(seen: u64, confidence: f64) -> f64 {
-    let above = |mean: f64| poisson_at_most(seen, mean) > 1.0 - confidence;
-    let mut high = 1.0;
-    while above(high) {
-        high *= 2.0;
-    }
-    bisect(0.0, high, above)
-}
-
-/// Lower bound of a Poisson rate at a confidence; 0 when nothing was seen.
-pub fn poisson_lower(seen: u64, confidence: f64) -> f64 {
-    if seen == 0 {
-        return 0.0;
-    }
-    bisect(0.0, seen as f64, |mean| 1.0 - poisson_at_most(seen - 1, mean) < 1.0 - confidence)
-}
-
-fn poisson_at_most(seen: u64, mean: f64) -> f64 {
-    let mut term = (-mean).exp();
-    let mut sum = term;
-    for k in 1..=seen {
-        term *= mean / k as f64;
-        sum += term;
-    }
-    sum
-}
+use model::rate::bisect;
+pub use model::rate::{poisson_lower, poisson_upper};
 
 /// The count below which a share of the counts of a negative binomial distribution lies: of a Poisson process whose rate is
 /// only known from `k` independent events seen before, so that `mean` more are expected.
@@ -60,15 +33,6 @@ fn binomial_at_most(found: u64, of: u64, p: f64) -> f64 {
     let log_choose = |k: u64| (0..k).map(|i| ((of - i) as f64 / (i + 1) as f64).ln()).sum::<f64>();
     let (yes, no) = (p.ln(), (1.0 - p).ln());
     (0..=found).map(|k| (log_choose(k) + k as f64 * yes + (of - k) as f64 * no).exp()).sum::<f64>().min(1.0)
-}
-
-/// Where a property that holds at `low` stops holding.
-fn bisect(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {
-    for _ in 0..200 {
-        let middle = f64::midpoint(low, high);
-        if holds(middle) { low = middle } else { high = middle }
-    }
-    f64::midpoint(low, high)
 }
 
 /// Chance that a positive scores higher than a negative, ties counted half; `None` without both.
@@ -161,11 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_seen_is_three_at_most_and_counts_are_as_in_the_tables() {
-        assert!((poisson_upper(0, 0.95) - 2.9957).abs() < 1e-3);
-        // Garwood's table, two-sided 95 %.
-        assert!((poisson_upper(5, 0.975) - 11.668).abs() < 1e-2);
-        assert!((poisson_lower(5, 0.975) - 1.6235).abs() < 1e-3);
+    fn shares_are_as_in_the_tables() {
         let (low, high) = clopper_pearson(0, 10, 0.95);
         assert!(low == 0.0 && (high - 0.3085).abs() < 1e-3, "{high}");
         let (low, high) = clopper_pearson(7, 10, 0.95);
@@ -208,11 +168,6 @@ mod tests {
             if let (Some(one), Some(other)) = (auc(&scored), auc(&turned)) {
                 prop_assert!((one + other - 1.0).abs() < 1e-9);
             }
-        }
-
-        #[test]
-        fn a_bound_holds_what_it_bounds(seen in 0u64..200) {
-            prop_assert!(poisson_lower(seen, 0.975) <= seen as f64 && poisson_upper(seen, 0.975) > seen as f64);
         }
     }
 }

@@ -23,8 +23,8 @@ const BENCHES: &[(&str, &str)] = &[
 /// Those that need no kernel.
 const MODEL: &str = "model";
 const REPLAY: &str = "replay";
-/// The agent is optimised, as the model is already, and nothing else is built anew: the whole release takes many times as long.
-const FAST: &str = "profile.dev.package.collector.opt-level=3";
+/// Agent and model as a release has them, and nothing else is built anew: the whole release takes many times as long.
+const FAST: [&str; 2] = ["collector", "model"];
 
 /// What to measure.
 #[derive(Args)]
@@ -57,7 +57,12 @@ pub fn bench(root: &Path, options: &Options) -> anyhow::Result<()> {
         bench.args(["bench", "--quiet", "--profile", profile, "--bench", name]);
         if *name == REPLAY && profile == "dev" {
             // With all packages, so that their dependencies are those of the tests.
-            bench.args(["--workspace", "--config", FAST]);
+            bench.arg("--workspace");
+            for package in FAST {
+                for setting in ["opt-level=3", "overflow-checks=false", "debug-assertions=false"] {
+                    bench.arg("--config").arg(format!("profile.dev.package.{package}.{setting}"));
+                }
+            }
         } else {
             bench.args(["--package", package]);
         }

@@ -15,8 +15,9 @@ use crate::enrich::clock::boot_now;
 use crate::finding::{Finding, FindingState, Severity};
 use crate::loader::reason;
 use crate::policy::decision::Proposal;
-use crate::policy::mode::{Mode, ModeRequest};
+use crate::policy::mode::{Mode, ModeRequest, ModeRow};
 use crate::policy::readiness::Readiness;
+use crate::policy::would::WouldDeny;
 
 /// Findings and decisions that a list shows at most.
 const LISTED: u32 = 1_000;
@@ -205,10 +206,12 @@ impl Judge {
             let text = format!("no workload is called {}; see `stockade baseline status`", request.workload);
             ApiError::new(ErrorCode::Usage, text)
         })?;
+        let before = self.chain.policy.modes().rows().find(|row| row.workload == request.workload);
+        let known = before.and_then(|row| self.would_deny(row, at)).filter(|_| request.mode == Mode::Enforcing);
         let outcomes = self.chain.policy.set_mode(request, &readiness, at).map_err(refused)?;
         self.carry_out(outcomes, at);
         self.keep_snapshot();
-        Ok(Value::Null)
+        to_value(&known)
     }
 
     fn disarm(&mut self, caller: &Caller, at: Time) -> Answered {
@@ -259,9 +262,19 @@ impl Judge {
                 destinations: readiness.destinations,
                 trigrams: readiness.trigrams,
                 singleton_share: summary.singleton_share,
+                would_deny: mode.and_then(|row| self.would_deny(row, at)),
             }
         })
         .collect()
+    }
+
+    /// What would have been denied to a monitored workload. A store that cannot be read is told elsewhere.
+    fn would_deny(&self, row: &ModeRow, at: Time) -> Option<WouldDeny> {
+        let denials = match row.mode {
+            Mode::Monitoring => self.store.shadows_since(&row.workload, row.since.unix_ns).ok()?,
+            Mode::Learning | Mode::Enforcing => return None,
+        };
+        Some(WouldDeny::over(denials, at.unix_ns.saturating_sub(row.since.unix_ns)))
     }
 
     fn top(&self) -> Vec<TopRow> {

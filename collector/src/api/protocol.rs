@@ -11,6 +11,7 @@ use crate::decision::{DecisionAction, Target};
 use crate::finding::Finding;
 use crate::policy::marks::Reach;
 use crate::policy::mode::Mode;
+use crate::policy::would::WouldDeny;
 use crate::sinks::{Change, SinkStatus};
 
 /// Version of this protocol. Both sides come from one binary; another version is refused.
@@ -307,6 +308,9 @@ pub struct BaselineRow {
     pub trigrams: u64,
     /// Chance that the next fact is new, 0–1.
     pub singleton_share: f64,
+    /// What would have been denied since it is monitored; nothing in other modes.
+    #[serde(default)]
+    pub would_deny: Option<WouldDeny>,
 }
 
 /// One workload's rate.

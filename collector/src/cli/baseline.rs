@@ -63,6 +63,6 @@ pub fn status_cells(row: &BaselineRow) -> [String; 7] {
             row.exes, row.exec_edges, row.destinations, row.trigrams
         ),
         format!("{:.0} %", 100.0 * row.singleton_share),
-        row.reasons.join("; "),
+        row.reasons.iter().cloned().chain(row.would_deny.map(|known| known.to_string())).collect::<Vec<_>>().join("; "),
     ]
 }

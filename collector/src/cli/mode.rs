@@ -7,6 +7,7 @@ use super::decisions::seconds;
 use super::{Common, Exit};
 use crate::api::protocol::Request;
 use crate::policy::mode::Mode;
+use crate::policy::would::WouldDeny;
 
 /// Learning, monitoring, enforcing.
 #[derive(Debug, Subcommand)]
@@ -52,7 +53,11 @@ pub fn run(common: &Common, command: Command) -> anyhow::Result<Exit> {
                 ModeName::Enforcing => Mode::Enforcing,
             };
             let request = Request::SetMode { workload, mode, reason, for_seconds, force };
-            common.client()?.ask::<serde_json::Value>(request)?;
+            let known: Option<WouldDeny> = common.client()?.ask(request)?;
+            // It goes where people look, not into what programs read.
+            if let Some(known) = known {
+                eprintln!("while it was monitored: {known}");
+            }
             Ok(Exit::Fine)
         }
     }

@@ -20,10 +20,6 @@ use super::unit;
 pub const KERNEL: &str = "kernel";
 /// Workload of processes in the root cgroup.
 pub const HOST: &str = "host";
-/// Workload of interactive sessions; never denied automatically.
-pub const LOGIN: &str = "login";
-/// Workload of everything that cron starts.
-pub const CRON: &str = "cron";
 /// Workload of a process whose cgroup could not be found out.
 pub const UNKNOWN: &str = "unknown";
 

@@ -1,7 +1,9 @@
 //! systemd's names: which unit a cgroup path belongs to, and what that unit is called when ids are folded.
 
-use super::identity::{CRON, LOGIN};
-
+/// Workload of interactive sessions; never denied automatically.
+pub const LOGIN: &str = "login";
+/// Workload of everything that cron starts.
+pub const CRON: &str = "cron";
 /// Units that start what users and packages have scheduled.
 const CRON_SERVICES: [&str; 6] =
     ["cron.service", "crond.service", "cronie.service", "anacron.service", "atd.service", "fcron.service"];

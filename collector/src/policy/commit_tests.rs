@@ -132,3 +132,15 @@ fn a_reboot_ends_decisions_and_findings_of_processes_that_are_gone() {
     assert_eq!(policy.findings().count(), 0);
     assert_eq!(policy.modes().of(WEB), Mode::Enforcing);
 }
+
+#[test]
+fn what_would_have_been_denied_is_counted_from_a_time_on() {
+    let (_directory, mut store) = store();
+    let mut policy = policy_in(Mode::Monitoring);
+    let outcomes = attack(&mut policy);
+    assert!(made(&outcomes).iter().all(|decision| decision.shadow));
+    commit(&mut policy, outcomes, &mut store, &mut |_, _| Ok(()), at(101));
+    let since = |second| store.shadows_since(WEB, at(second).unix_ns).unwrap();
+    assert_eq!((since(1), since(102)), (1, 0));
+    assert_eq!(store.shadows_since("unit:other.service", 0).unwrap(), 0);
+}

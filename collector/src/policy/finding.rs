@@ -10,7 +10,7 @@ use model::explain::Part;
 use uuid::Uuid;
 
 use super::Config;
-use super::budget::Budget;
+use super::budget::{Budget, Candidate};
 use super::evidence;
 use super::marks;
 use super::mode::Mode;
@@ -160,6 +160,7 @@ impl Findings {
         if let Some(finding) = self.open.get_mut(&(workload.clone(), 0, kind)) {
             finding.count = finding.count.saturating_add(1);
             finding.updated = at;
+            finding.title = text;
             return finding.count.is_power_of_two().then(|| (Change::Updated, finding.clone()));
         }
         self.begin_of(host, workload, kind, text, config, at).map(|finding| (Change::Created, finding))
@@ -356,9 +357,8 @@ fn raise(finding: &mut Finding, over_threshold: bool, alone: Severity, scene: &S
         return;
     }
     let class_a = trail.conduct.has_class_a() || finding.kind == FindingType::MemoryExec;
-    if finding.severity == Severity::Low
-        && !budget.admit(finding.id, finding.updated, finding.score, class_a, scene.config.pages_per_day)
-    {
+    let candidate = Candidate { id: finding.id, workload: finding.workload.clone(), score: finding.score, class_a };
+    if finding.severity == Severity::Low && !budget.admit(&candidate, finding.updated, scene.config.pages_per_day) {
         return;
     }
     finding.severity = wanted;

@@ -188,7 +188,7 @@ pub(super) fn facts_of(kind: FindingType, verdict: &Verdict) -> impl Iterator<It
             matches!(fact, Fact::Directory { .. } | Fact::SensitiveFile { .. } | Fact::FileRate { .. })
         }
         FindingType::Sequence => matches!(fact, Fact::Trigger { .. }),
-        FindingType::Volume | FindingType::Drift | FindingType::Loss | FindingType::Agent => false,
+        FindingType::Volume | FindingType::Drift | FindingType::Loss | FindingType::Storm | FindingType::Agent => false,
     };
     let stated = verdict.facts.iter().filter(|fact| fact.novel || matches!(fact.fact, Fact::MemoryExec { .. }));
     stated.map(|fact| &fact.fact).filter(move |fact| belongs(fact))

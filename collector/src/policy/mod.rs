@@ -17,6 +17,7 @@ pub mod readiness;
 mod requests;
 mod trail;
 mod wellbeing;
+pub mod would;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -214,12 +215,16 @@ impl Policy {
             names: &self.names,
             config: &self.config,
         };
+        let held_before = self.budget.held_back();
         for kind in kinds {
             let told = self.findings.add(kind, event, verdict, &scene, &mut self.budget);
             outcomes.extend(told.map(|(change, finding)| Outcome::Finding(change, finding)));
         }
         let risen = self.findings.rise(verdict, &scene, &mut self.budget);
         outcomes.extend(risen.into_iter().map(|finding| Outcome::Finding(Change::Updated, finding)));
+        if self.budget.held_back() > held_before {
+            outcomes.extend(self.about_storm(event.at));
+        }
         outcomes.extend(self.decide(event, verdict, mode, known));
         outcomes
     }
@@ -320,6 +325,9 @@ impl Policy {
         }
         let stale = self.findings.close_stale(at);
         outcomes.extend(stale.into_iter().map(|finding| Outcome::Finding(Change::Closed, finding)));
+        if self.budget.storm(at, self.config.pages_per_day).is_none() {
+            outcomes.extend(self.close_all(|finding| finding.kind == FindingType::Storm, at));
+        }
         outcomes.extend(self.decisions.lapse(at).into_iter().map(|d| Outcome::Decision(DecisionChange::Ended, d)));
         outcomes.extend(self.modes.lapse(at).into_iter().map(Outcome::Mode));
         outcomes
@@ -351,6 +359,14 @@ impl Policy {
     /// Reports that evidence is being lost.
     pub fn about_loss(&mut self, text: String, at: Time) -> Vec<Outcome> {
         let told = self.findings.about_agent(&self.host, FindingType::Loss, "loss", text, &self.config, at);
+        told.into_iter().map(|(change, finding)| Outcome::Finding(change, finding)).collect()
+    }
+
+    /// Reports that far more is found than people will be disturbed about: once, instead of each.
+    fn about_storm(&mut self, at: Time) -> Vec<Outcome> {
+        let Some(storm) = self.budget.storm(at, self.config.pages_per_day) else { return Vec::new() };
+        let text = storm.to_string();
+        let told = self.findings.about_agent(&self.host, FindingType::Storm, "storm", text, &self.config, at);
         told.into_iter().map(|(change, finding)| Outcome::Finding(change, finding)).collect()
     }
 

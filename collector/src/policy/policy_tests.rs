@@ -2,7 +2,7 @@
 
 use collector_common::process::EXEC_MEMORY;
 use ipnet::IpNet;
-use model::event::{Deny, Exec, Flow, Process};
+use model::event::{Deny, Exec, Flow, Process, Window};
 use model::{AnomalyScore, Fact, FactSurprise, FeatureVector, Health, HealthState};
 
 use super::decision::Proposal;
@@ -94,6 +94,23 @@ pub(super) fn connect(second: u64, process: &Arc<Process>, remote: &str) -> Even
         sizes: Default::default(),
     };
     Event { at: at(second), process: process.clone(), body: Body::Flow(flow) }
+}
+
+pub(super) fn calls(second: u64, process: &Arc<Process>) -> Event {
+    let window = Window {
+        tid: 1,
+        why: 1,
+        missed: 0,
+        start_boot_ns: 0,
+        errors: 0,
+        permission_errors: 0,
+        read_bytes: 0,
+        write_bytes: 0,
+        class: Default::default(),
+        novel_trigrams: vec![],
+        trace: vec![1],
+    };
+    Event { at: at(second), process: process.clone(), body: Body::Window(window) }
 }
 
 fn deny(second: u64, process: &Arc<Process>, decision: u64) -> Event {
@@ -294,20 +311,7 @@ fn sequences_alone_deny_nothing() {
     let mut policy = policy_in(Mode::Enforcing);
     let mut all = Vec::new();
     for second in 100..110 {
-        let window = model::event::Window {
-            tid: 1,
-            why: 1,
-            missed: 0,
-            start_boot_ns: 0,
-            errors: 0,
-            permission_errors: 0,
-            read_bytes: 0,
-            write_bytes: 0,
-            class: Default::default(),
-            novel_trigrams: vec![],
-            trace: vec![1],
-        };
-        let event = Event { at: at(second), process: process(20, "/srv/helper", &[10, 1]), body: Body::Window(window) };
+        let event = calls(second, &process(20, "/srv/helper", &[10, 1]));
         all.extend(policy.on_event(&event, Some(&verdict(20, 40.0, 0.0, None)), &HEALTHY));
     }
     assert_eq!(finding(&policy, FindingType::Sequence).severity, Severity::Medium, "one sensor is never High");
@@ -473,3 +477,6 @@ mod readiness;
 
 #[path = "prior_tests.rs"]
 mod prior;
+
+#[path = "storm_tests.rs"]
+mod storm;

@@ -66,6 +66,22 @@ impl Store {
         bodies(&self.connection, "decisions", query, [])
     }
 
+    /// How many automatic decisions about a workload were made as shadows since a time of the event clock.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read.
+    pub fn shadows_since(&self, workload: &str, unix_ns: u64) -> Result<u64, StoreError> {
+        let query = "SELECT count(*) FROM decisions
+                     WHERE json_extract(body, '$.shadow') AND json_extract(body, '$.author.by') = 'automatic'
+                     AND json_extract(body, '$.workload') = ?1 AND json_extract(body, '$.created.unix_ns') >= ?2";
+        self.connection
+            .prepare_cached(query)
+            .and_then(|mut count| count.query_row((workload, signed(unix_ns)), |row| row.get::<_, i64>(0)))
+            .map(i64::unsigned_abs)
+            .map_err(StoreError::statement("count would-be denials"))
+    }
+
     /// The lowest number above every decision ever kept.
     ///
     /// # Errors

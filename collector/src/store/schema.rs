@@ -31,6 +31,11 @@ CREATE TABLE snapshots (
     "
 CREATE TABLE marks (number INTEGER PRIMARY KEY, body TEXT NOT NULL);
 ",
+    "
+CREATE INDEX decisions_shadow ON decisions (
+  json_extract(body, '$.workload'), json_extract(body, '$.created.unix_ns'))
+  WHERE json_extract(body, '$.shadow') AND json_extract(body, '$.author.by') = 'automatic';
+",
 ];
 
 /// Newest version that this release writes.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use collector_common::flow::{Direction, Why};
 use collector_common::syscall;
 use collector_common::token::{self, Outcome};
+use libm::exp2;
 use model::event::{Exec, Flow, Process, Window};
 use model::random::Random;
 use model::{Body, Event, Model, Params, Standing, Time, Verdict};
@@ -73,7 +74,7 @@ impl World {
             }
         }
         trace.truncate(syscall::WINDOW);
-        let bytes = (2_000.0 * (3.0 * self.random.unit()).exp2()) as u64;
+        let bytes = (2_000.0 * exp2(3.0 * self.random.unit())) as u64;
         let errors = (3.0 * self.random.unit()) as u16;
         window(&trace, bytes, errors)
     }
@@ -86,9 +87,9 @@ impl World {
             let window = self.ordinary();
             events.push(self.event(&httpd, Body::Window(window)));
             if self.random.unit() < 0.5 {
-                let tx = (300.0 * (2.0 * self.random.unit()).exp2()) as u64;
+                let tx = (300.0 * exp2(2.0 * self.random.unit())) as u64;
                 events.push(self.event(&httpd, Body::Flow(flow(Direction::Out, DATABASE, Why::Close, tx))));
-                let tx = (5_000.0 * (3.0 * self.random.unit()).exp2()) as u64;
+                let tx = (5_000.0 * exp2(3.0 * self.random.unit())) as u64;
                 events.push(self.event(&httpd, Body::Flow(flow(Direction::In, "192.0.2.9:40000", Why::Close, tx))));
             }
             if self.random.unit() < 0.3 {

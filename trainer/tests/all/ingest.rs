@@ -122,3 +122,26 @@ fn topics_become_one_journal_a_host_in_event_time() {
     let refused = ingest_topics(&topics(&["no.such.topic"], 0), other.path()).unwrap_err();
     assert!(format!("{refused:#}").contains("no.such.topic"), "{refused:#}");
 }
+
+#[test]
+fn a_partition_without_a_leader_is_asked_again() {
+    use rdkafka::config::ClientConfig;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let cluster = MockCluster::new(1).expect("a broker in this process");
+    let name = "stockade.windows.v1";
+    cluster.create_topic(name, 1, 1).expect("a topic");
+    let brokers = cluster.bootstrap_servers();
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("a producer");
+    let (events, _) = day(&mut World::new(1), &[]);
+    let wrapped = serde_json::json!({"schema": name, "host": "web", "event": events[0]});
+    producer.send(BaseRecord::<(), str>::to(name).payload(&wrapped.to_string())).expect("queued");
+    producer.flush(std::time::Duration::from_secs(10)).expect("sent");
+    let no_leader = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+    cluster.request_errors(RDKafkaApiKey::ListOffsets, &[no_leader; 4]);
+    let folder = tempfile::tempdir().unwrap();
+    let topics = Topics { brokers, names: vec![name.to_owned()], ..Topics::default() };
+    let done = ingest_topics(&topics, folder.path()).unwrap();
+    assert_eq!(done.journals.iter().map(|journal| journal.rows).sum::<u64>(), 1);
+}
