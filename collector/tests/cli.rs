@@ -99,7 +99,7 @@ fn a_finding_is_explained_and_its_names_are_harmless() {
 
 fn health(state: HealthState) -> Health {
     let since = Time { unix_ns: 1_764_079_331 * 1_000_000_000, boot_ns: 0 };
-    Health { state, since, rows: 2_040, trees: 64, unmodelled: 0, dropped: 0 }
+    Health { state, since, rows: 2_040, trees: 64, unmodelled: 0, dropped: 0, given_up: 0 }
 }
 
 fn status() -> Status {
@@ -116,6 +116,7 @@ fn status() -> Status {
         workloads: [9, 44, 3],
         health: health(HealthState::Healthy),
         drifted: Vec::new(),
+        sick: Vec::new(),
         unlearns_s: Some(151_200),
         threshold: 30.0,
         calibrated: false,
@@ -144,6 +145,7 @@ fn the_status_says_why_nothing_is_denied_and_since_when() {
     let unwell = Status {
         health: health(HealthState::Unreachable { level: 400.0, most: 187.3 }),
         drifted: vec![("unit:shop.service".into(), vec![drifted])],
+        sick: vec![("unit:beat.timer".into(), HealthState::Constant { depth: 8.2, asked: 9 })],
         calibrated: true,
         promise: Some((5.2, (0.4, 1.8))),
         ..status()

@@ -6,14 +6,16 @@
 //! in bits and add up coordinate by coordinate, so the score explains itself.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
+use crate::exam::Exam;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::forest::{Forest, ForestValidParams};
 use crate::halves::Halves;
-use crate::online::AnomalyScore;
+use crate::online::{AnomalyScore, LEAST_BITS};
 use crate::random::Random;
 use crate::reservoir::Point;
 
@@ -31,9 +33,27 @@ pub struct Grown {
     medians: [f64; COORDINATES],
     limits: [f64; COORDINATES],
     usual: [(f64, f64); COORDINATES],
+    #[serde(skip)]
+    asked: Asked,
+}
+
+/// What it says about made-up vectors, asked once. It follows from the rest.
+#[derive(Clone, Debug, Default)]
+struct Asked(OnceLock<Exam>);
+
+impl PartialEq for Asked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Grown {
+    /// What it says about made-up vectors.
+    pub(crate) fn exam(&self) -> &Exam {
+        let varies = || self.usual.iter().any(|(low, high)| high - low >= LEAST_BITS);
+        self.asked.0.get_or_init(|| Exam::of(self.limits, varies(), |vector| self.score(vector)))
+    }
+
     /// Trees.
     pub(crate) fn trees(&self) -> usize {
         self.forest.len()
@@ -119,6 +139,7 @@ impl Grown {
         (points, ranges): (&[Point], &Ranges),
         random: &mut Random,
     ) {
+        self.asked = Asked::default();
         self.medians = std::array::from_fn(|coordinate| ranges.quantile(coordinate, 0.5));
         self.limits = std::array::from_fn(|coordinate| ranges.quantile(coordinate, RANGE));
         self.usual = std::array::from_fn(|coordinate| {
@@ -150,6 +171,19 @@ impl Grown {
         let grown = self.forest.is_empty() || self.forest.len() == trees;
         let halves = self.halves.len() == self.forest.len();
         numbers.into_iter().all(|number| number.is_finite()) && grown && halves && self.forest.is_sound(COORDINATES)
+    }
+}
+
+#[cfg(test)]
+impl Grown {
+    /// The same trees, only that the median row is isolated after so many cuts.
+    pub(crate) fn misjudging(&self, median_depth: f64) -> Self {
+        Self { median_depth, asked: Asked::default(), ..self.clone() }
+    }
+
+    /// The same ranges with the trees of another one.
+    pub(crate) fn with_trees_of(&self, other: &Self) -> Self {
+        Self { forest: other.forest.clone(), asked: Asked::default(), ..self.clone() }
     }
 }
 
@@ -203,11 +237,17 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use linfa::ParamGuard;
 
     use super::*;
+    use crate::episode::strongest;
+    use crate::event::Time;
     use crate::features::Coordinate;
     use crate::forest::ForestParams;
+    use crate::own::mix;
+    use crate::threshold::{Calibration, Past};
 
     /// Two days of quiet rows; one hour of them brought something of its own.
     fn rows_with_an_odd_hour(odd: u64, seed: u64) -> Vec<Point> {
@@ -245,6 +285,30 @@ mod tests {
             let fresh = without.score(&odd).value;
             assert!(told < fresh - 8.0, "the hour has taught itself: {told}, {fresh} without it");
             assert!((own - fresh).abs() < 1.5, "{own}, {fresh} without it");
+        }
+    }
+
+    #[test]
+    fn a_closed_episode_is_scored_anew_by_both_forests_neither_told_what_its_hour_taught() {
+        for seed in 1..=3 {
+            let (pool_rows, own_rows) = (rows_with_an_odd_hour(40, seed + 9), rows_with_an_odd_hour(17, seed));
+            let (pool, own, ranges) = (grown(&pool_rows, seed), grown(&own_rows, seed), Ranges::of(&pool_rows));
+            let odd = own_rows.iter().find(|row| row.hour == 17).expect("a row of that hour").vector;
+            let mut calibration = Calibration::default();
+            for workload in ["its own", "none"] {
+                calibration.add(Past::new(workload.into(), Time::default(), 0.0, vec![(17, odd)]), 0.0, 1.0);
+            }
+            let own_says = BTreeMap::from([("its own".into(), (0.7, Arc::new(own.clone())))]);
+            let rescored = calibration.recall().with(own_says).rescored(&pool, &ranges);
+            let mut scores: Vec<(u64, f64)> = rescored.scores().to_vec();
+            scores.sort_unstable_by_key(|(number, _)| *number);
+
+            let by_pool = pool.score_without(17, &odd, Some(&ranges));
+            let worth = |score: &AnomalyScore| strongest(score.contributions.iter());
+            let [mixed, told] =
+                [own.score_without(17, &odd, None), own.score(&odd)].map(|own| worth(&mix(0.7, &own, &by_pool)));
+            assert_eq!(scores, [(0, mixed), (1, worth(&by_pool))], "seed {seed}");
+            assert!(told < mixed, "seed {seed}: {told} by trees that have seen it, {mixed} by those that lack it");
         }
     }
 

@@ -4,7 +4,11 @@
 //! taken over at a time that does not depend on how long it took. Whoever reaches that time first waits for the rest of it, and
 //! where there is no thread (a copy of a model, one that was restored, no room for one) it is done there and then. So
 //! the same events give the same scores, bit for bit, on any number of cores.
+//!
+//! A growth that panics, or that ends in numbers that are none, is a bug of ours and would end so again: it is given up,
+//! wherever it was done, and the forest that there is goes on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +51,13 @@ pub(crate) struct Crop {
 }
 
 impl Growth {
+    /// What comes of it; `None` when it has to be given up.
+    fn tried(&self) -> Option<Crop> {
+        // Nothing that it shares is changed by it.
+        let crop = catch_unwind(AssertUnwindSafe(|| self.finish())).ok()?;
+        crop.is_sound(self.params.trees()).then_some(crop)
+    }
+
     fn finish(&self) -> Crop {
         let (mut grown, mut random, trees) = (Grown::clone(&self.grown), self.random.clone(), self.params.trees());
         let due = (self.first..self.first + self.many).map(|tree| tree % trees);
@@ -54,7 +65,15 @@ impl Growth {
         let ranges = Ranges::of(&points);
         grown.grow(&self.params, due, self.measure, (&points, &ranges), &mut random);
         let rescored = self.recall.rescored(&grown, &ranges);
+        // Here, so that nobody who judges has to.
+        grown.exam();
         Crop { grown: Arc::new(grown), rescored }
+    }
+}
+
+impl Crop {
+    fn is_sound(&self, trees: usize) -> bool {
+        self.grown.is_sound(trees) && self.rescored.scores().iter().all(|(_, score)| score.is_finite())
     }
 }
 
@@ -65,7 +84,7 @@ pub(crate) struct Growing {
     begun: Time,
     /// Nobody's state: what it will say follows from the growth.
     #[serde(skip)]
-    coming: Option<Coming<Crop>>,
+    coming: Option<Coming<Option<Crop>>>,
 }
 
 impl Growing {
@@ -73,7 +92,7 @@ impl Growing {
     pub fn begin(at: Time, growth: Growth) -> Self {
         let growth = Arc::new(growth);
         let given = Arc::clone(&growth);
-        Self { growth, begun: at, coming: beside::run(move || given.finish()) }
+        Self { growth, begun: at, coming: beside::run(move || given.tried()) }
     }
 
     /// Whether it is to be taken over. A clock that began anew, with the machine, does not put it off.
@@ -81,9 +100,9 @@ impl Growing {
         at.boot_ns.abs_diff(self.begun.boot_ns) >= PUBLISHED_AFTER_NS
     }
 
-    /// What came of it.
-    pub fn harvest(self) -> Crop {
-        let crop = self.coming.and_then(Coming::wait).unwrap_or_else(|| self.growth.finish());
+    /// What came of it; `None` when it has to be given up. Whoever judges never panics because of it.
+    pub fn harvest(self) -> Option<Crop> {
+        let crop = self.coming.and_then(Coming::wait).unwrap_or_else(|| self.growth.tried());
         beside::leave(self.growth);
         crop
     }
@@ -100,6 +119,14 @@ impl Growing {
             && points.len() <= MAX_ROWS
             && points.iter().all(|point| point.vector.is_finite())
             && recall.is_sound(trees)
+    }
+}
+
+#[cfg(test)]
+impl Growing {
+    /// The same, only that it panics.
+    pub fn spoilt(self) -> Self {
+        Self::begin(self.begun, Growth { rows: Taken::impossible(), ..Growth::clone(&self.growth) })
     }
 }
 
@@ -174,7 +201,7 @@ mod tests {
             let bytes = postcard::to_stdvec(&begun).expect("bytes");
             let restored: Growing = postcard::from_bytes(&bytes).expect("a growth");
             assert_eq!(begun, restored);
-            let crops = [begun.harvest(), copy.harvest(), restored.harvest()];
+            let crops = [begun, copy, restored].map(|growing| growing.harvest().expect("a crop"));
             for crop in &crops[1..] {
                 assert_eq!((&crop.grown, crop.rescored.scores()), (&crops[0].grown, crops[0].rescored.scores()));
             }
@@ -183,6 +210,26 @@ mod tests {
             assert!(score_of(1) > 15.0, "a strange vector is worth something: {scores:?}");
             assert_eq!(score_of(0), 4.0, "facts stay what they were");
         }
+    }
+
+    #[test]
+    fn a_growth_that_panics_is_given_up_with_a_thread_and_without() {
+        let begun = Growing::begin(at(1), growth(1)).spoilt();
+        let copy = begun.clone();
+        assert!(begun.harvest().is_none() && copy.harvest().is_none());
+        assert!(Growing::begin(at(1), growth(1)).harvest().is_some(), "the thread goes on");
+    }
+
+    #[test]
+    fn a_forest_of_numbers_that_are_none_is_given_up() {
+        let mut broken = growth(1);
+        change(&mut broken, |point| point.vector.bits[2] = f64::NAN);
+        let begun = Growing::begin(at(1), broken);
+        let copy = begun.clone();
+        assert!(begun.harvest().is_none() && copy.harvest().is_none());
+        let past = Past::new(Arc::from("a"), Time::default(), f64::INFINITY, Vec::new());
+        let broken = Growth { recall: recall_of(vec![past]), ..growth(1) };
+        assert!(Growing::begin(at(1), broken).harvest().is_none(), "nor may a level be none");
     }
 
     #[test]

@@ -10,22 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::Model;
 use crate::drift::Drifted;
-use crate::episode::{TOP_FACTS, TOP_SCORES};
 use crate::event::Time;
-use crate::features::{COORDINATES, Coordinate, FeatureVector};
+use crate::exam::{BEYOND, Exam};
+use crate::features::COORDINATES;
 use crate::online::{AnomalyScore, AnyDetector, Detector, FIRST_ROWS};
-use crate::schema::SCHEMA;
 
 /// How often it is looked, on the boot clock.
 const LOOK_NS: u64 = 10_000_000_000;
 /// For so long after the last number that is none the model is not relied on.
 const NON_FINITE_NS: u64 = 86_400_000_000_000;
-/// Bits by which made-up vectors must differ: less is the same.
-const SAME: f64 = 1e-6;
-/// Made-up vectors lie so many bits beyond the benign range in one coordinate, and twice as many; each step must tell by half
-/// as much.
-const BEYOND: f64 = 8.0;
-
 /// The state of the model, and the facts behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
@@ -70,9 +63,16 @@ pub enum HealthState {
     },
     /// A score was no number.
     NonFinite {
-        /// How many since the model is there.
+        /// How many since the model is there; 0 when made-up vectors have them.
         scores: u64,
         /// The last one.
+        last: Time,
+    },
+    /// Trees that were due could not be grown. Those before them go on.
+    Stunted {
+        /// Growths that were given up since the last one that was not.
+        in_a_row: u64,
+        /// When the last one was.
         last: Time,
     },
 }
@@ -88,6 +88,7 @@ impl HealthState {
             Kind::Unreachable => "unreachable",
             Kind::Drifted => "drifted",
             Kind::NonFinite => "non-finite",
+            Kind::Stunted => "stunted",
         }
     }
 
@@ -100,6 +101,7 @@ impl HealthState {
             Self::Unreachable { .. } => Kind::Unreachable,
             Self::Drifted { .. } => Kind::Drifted,
             Self::NonFinite { .. } => Kind::NonFinite,
+            Self::Stunted { .. } => Kind::Stunted,
         }
     }
 
@@ -124,6 +126,7 @@ enum Kind {
     Unreachable,
     Drifted,
     NonFinite,
+    Stunted,
 }
 
 impl fmt::Display for HealthState {
@@ -151,7 +154,14 @@ impl fmt::Display for HealthState {
                 let named: Vec<String> = of.iter().map(Drifted::to_string).collect();
                 write!(out, "drifted: {}", named.join("; "))
             }
+            Self::NonFinite { scores: 0, .. } => {
+                write!(out, "non-finite: made-up vectors have scores that are no numbers")
+            }
             Self::NonFinite { scores, .. } => write!(out, "non-finite: {scores} scores were no numbers"),
+            Self::Stunted { in_a_row, .. } => write!(
+                out,
+                "stunted: trees could not be grown {in_a_row} times in a row, those before them go on; the log says where it failed, please report it"
+            ),
         }
     }
 }
@@ -172,6 +182,9 @@ pub struct Health {
     pub unmodelled: u64,
     /// Episodes dropped because too many were open.
     pub dropped: u64,
+    /// Growths of trees that were given up since the start, own forests included.
+    #[serde(default)]
+    pub given_up: u64,
 }
 
 impl fmt::Display for Health {
@@ -183,6 +196,7 @@ impl fmt::Display for Health {
         let lost = [
             (self.unmodelled, "events of workloads beyond the bound"),
             (self.dropped, "episodes dropped because too many were open"),
+            (self.given_up, "growths of trees given up"),
         ];
         lost.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(out, "; {count} {what}"))
     }
@@ -200,15 +214,14 @@ pub(crate) struct Vigil {
 }
 
 impl Vigil {
-    /// A score as it may be used: what is no number is counted and worth nothing.
-    pub(crate) fn checked(&mut self, score: AnomalyScore, at: Time) -> AnomalyScore {
-        let numbers = [score.value, score.depth, score.median_depth, score.gap];
-        if numbers.iter().chain(&score.contributions).all(|number| number.is_finite()) {
+    /// A score as it may be used: what is no number is counted and worth what the pool says, or nothing.
+    pub(crate) fn checked(&mut self, score: AnomalyScore, pool: AnomalyScore, at: Time) -> AnomalyScore {
+        if score.is_finite() {
             return score;
         }
         self.non_finite = self.non_finite.saturating_add(1);
         self.last_non_finite = at;
-        AnomalyScore::default()
+        if pool.is_finite() { pool } else { AnomalyScore::default() }
     }
 
     fn non_finite(&self, now: Time) -> Option<HealthState> {
@@ -224,15 +237,36 @@ impl Model {
         self.health_as(self.state())
     }
 
-    /// The same for one workload: it may have drifted.
+    /// The same for one workload: its own forest may be sick, or it may have drifted.
     pub fn health_of(&self, workload: &str) -> Health {
-        let of = self.drifted(workload);
         match self.state() {
-            HealthState::Healthy if !of.is_empty() => {
-                let since = of.iter().map(|drifted| drifted.since).min_by_key(|since| since.unix_ns);
-                Health { since: since.unwrap_or_default(), ..self.health_as(HealthState::Drifted { of }) }
-            }
+            HealthState::Healthy => self.healthy_but_for(workload),
             state => self.health_as(state),
+        }
+    }
+
+    fn healthy_but_for(&self, workload: &str) -> Health {
+        if let Some((sick, since)) = self.own.fault_of(workload) {
+            return Health { since, ..self.health_as(sick) };
+        }
+        let of = self.drifted(workload);
+        match of.iter().map(|drifted| drifted.since).min_by_key(|since| since.unix_ns) {
+            Some(since) => Health { since, ..self.health_as(HealthState::Drifted { of }) },
+            None => self.health_as(HealthState::Healthy),
+        }
+    }
+
+    /// Every workload whose own forest is sick, sorted, and how. The pooled forest judges it alone, and nothing is denied
+    /// automatically there.
+    pub fn all_sick(&self) -> Vec<(Arc<str>, HealthState)> {
+        self.own.faults().collect()
+    }
+
+    /// After a restart: what the detectors do not keep of their own state, before an event has to wait for it.
+    pub(crate) fn recover(&mut self) {
+        self.own.exams().for_each(drop);
+        if self.vigil.kind == Some(Kind::Stunted) {
+            self.detector.still_stunted(self.vigil.since);
         }
     }
 
@@ -270,6 +304,7 @@ impl Model {
             trees,
             unmodelled: self.unmodelled,
             dropped: self.episodes.closed_early(),
+            given_up: self.detector.given_up().all + self.own.given_up(),
         }
     }
 
@@ -277,79 +312,26 @@ impl Model {
         if let Some(state) = self.vigil.non_finite(self.now) {
             return state;
         }
+        if let Some(state) = self.detector.given_up().state() {
+            return state;
+        }
         let (rows, trees) = self.detector.size();
+        let state_of = |exam: &Exam| exam.state(self.threshold().level, self.now);
         match &self.detector {
             AnyDetector::Constant => HealthState::Constant { depth: 0.0, asked: 0 },
             AnyDetector::Forest(_) if trees == 0 => HealthState::Untrained { rows, needed: FIRST_ROWS },
-            AnyDetector::Forest(forest) => examined(forest.as_ref(), forest.limits(), self.threshold().level, self.now),
-            AnyDetector::Random(_) => examined(&self.detector, [BEYOND; COORDINATES], self.threshold().level, self.now),
+            AnyDetector::Forest(forest) => state_of(forest.grown().exam()),
+            AnyDetector::Random(_) => {
+                state_of(&Exam::of([BEYOND; COORDINATES], true, |vector| self.detector.score(vector)))
+            }
         }
     }
-}
-
-/// Asks a detector about made-up vectors, given the edges of the benign range.
-fn examined(detector: &dyn Detector, limits: [f64; COORDINATES], level: f64, now: Time) -> HealthState {
-    let attainable = FeatureVector { bits: SCHEMA.map(|row| row.attainable) };
-    let quiet = detector.score(&FeatureVector::default());
-    let so_far_out = |coordinate: Coordinate, times: f64| {
-        let mut vector = FeatureVector::default();
-        vector.raise(coordinate, limits[coordinate as usize] + times * BEYOND);
-        detector.score(&vector)
-    };
-    let beyond = Coordinate::ALL.map(|coordinate| so_far_out(coordinate, 1.0));
-    let rises =
-        |coordinate: Coordinate| so_far_out(coordinate, 2.0).value > beyond[coordinate as usize].value + BEYOND / 2.0;
-    let most = reachable(&detector.score(&attainable));
-    let strange = beyond.iter().map(|score| score.value).fold(f64::INFINITY, f64::min);
-    if !beyond.iter().all(|score| score.value.is_finite()) || !quiet.value.is_finite() || !most.is_finite() {
-        return HealthState::NonFinite { scores: 0, last: now };
-    }
-    if beyond.iter().all(|score| (score.depth - quiet.depth).abs() < SAME) {
-        return HealthState::Constant { depth: quiet.depth, asked: beyond.len() + 1 };
-    }
-    let stands_out = strange >= quiet.value + BEYOND / 2.0 && Coordinate::ALL.into_iter().all(rises);
-    if quiet.value >= level || !stands_out {
-        return HealthState::Saturated { quiet: quiet.value, strange, level };
-    }
-    if level > most { HealthState::Unreachable { level, most } } else { HealthState::Healthy }
-}
-
-/// Bits that an episode is sure to be able to reach: three coordinates as far as the schema says, five programs of new names
-/// that have no file, and calls that nobody ever made.
-fn reachable(score: &AnomalyScore) -> f64 {
-    let mut parts: [f64; COORDINATES] = score.contributions;
-    parts.sort_by(|a, b| b.total_cmp(a));
-    let bits = |coordinate: Coordinate| coordinate.schema().attainable;
-    parts.iter().take(TOP_SCORES).sum::<f64>() + TOP_FACTS as f64 * bits(Coordinate::Lineage) + bits(Coordinate::Seq)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Fact;
     use crate::{Params, Threshold};
-
-    /// A detector that says what a function says, as depth below ten cuts.
-    struct Says(fn(f64) -> f64);
-
-    impl Detector for Says {
-        fn score(&self, vector: &FeatureVector) -> AnomalyScore {
-            let value = (self.0)(vector.bits.iter().sum());
-            let contributions =
-                vector.bits.map(|bits| bits * value.max(0.0) / vector.bits.iter().sum::<f64>().max(1.0));
-            AnomalyScore { value, depth: 10.0 - value, median_depth: 10.0, gap: 0.0, contributions }
-        }
-
-        fn offer(&mut self, _: u64, _: Time, _: FeatureVector, _: &[(Fact, f64)]) {}
-
-        fn usual(&self) -> [(f64, f64); COORDINATES] {
-            Default::default()
-        }
-
-        fn size(&self) -> (usize, usize) {
-            (100, 1)
-        }
-    }
 
     #[test]
     fn every_state_is_read_as_it_was_told() {
@@ -362,37 +344,12 @@ mod tests {
             HealthState::Unreachable { level: 300.0, most: 90.0 },
             HealthState::Drifted { of: Vec::new() },
             HealthState::NonFinite { scores: 2, last },
+            HealthState::Stunted { in_a_row: 3, last },
         ] {
-            let told = Health { state, since: last, rows: 9, trees: 64, unmodelled: 1, dropped: 2 };
+            let told = Health { state, since: last, rows: 9, trees: 64, unmodelled: 1, dropped: 2, given_up: 4 };
             let json = serde_json::to_value(&told).expect("JSON");
             assert_eq!(serde_json::from_value::<Health>(json.clone()).expect("what was told"), told, "{json}");
         }
-    }
-
-    fn state_of(says: fn(f64) -> f64) -> HealthState {
-        examined(&Says(says), [1.0; COORDINATES], 30.0, Time::default())
-    }
-
-    #[test]
-    fn a_detector_that_does_not_tell_strange_from_ordinary_is_not_healthy() {
-        assert_eq!(state_of(|bits| bits), HealthState::Healthy);
-        assert!(matches!(state_of(|_| 7.0), HealthState::Constant { asked: 9, .. }));
-        assert!(matches!(state_of(|bits| bits.min(2.0)), HealthState::Saturated { strange, .. } if strange == 2.0));
-        assert!(matches!(state_of(|bits| 31.0 + bits), HealthState::Saturated { quiet, .. } if quiet == 31.0));
-        assert!(matches!(state_of(|bits| bits / 0.0), HealthState::NonFinite { .. }));
-        // Whatever it says, it says it without order: one of the eight does not stand out.
-        let random = |bits: f64| crate::random::Random::new(bits.to_bits()).unit() * 40.0;
-        let each: Vec<HealthState> = (1..=50)
-            .map(|edge| {
-                examined(
-                    &Says(random),
-                    std::array::from_fn(|at| f64::from(edge * 8 + at as u32)),
-                    50.0,
-                    Time::default(),
-                )
-            })
-            .collect();
-        assert!(each.iter().filter(|state| state.may_deny()).count() <= 2, "{each:?}");
     }
 
     #[test]
@@ -400,9 +357,12 @@ mod tests {
         let mut model = Model::new(Params::default()).expect("good parameters");
         let at = |hours: u64| Time { unix_ns: hours * 3_600_000_000_000, boot_ns: hours };
         let broken = AnomalyScore { value: 4.0, gap: f64::NAN, ..AnomalyScore::default() };
-        assert_eq!(model.vigil.checked(broken, at(1)), AnomalyScore::default());
+        let pool = AnomalyScore { value: 3.0, ..AnomalyScore::default() };
+        assert_eq!(model.vigil.checked(pool, broken, at(0)), pool, "nobody asks what else there is");
+        assert_eq!(model.vigil.checked(broken, broken, at(0)), AnomalyScore::default());
+        assert_eq!(model.vigil.checked(broken, pool, at(1)), pool);
         model.tick(at(2));
-        assert_eq!(model.health().state, HealthState::NonFinite { scores: 1, last: at(1) });
+        assert_eq!(model.health().state, HealthState::NonFinite { scores: 2, last: at(1) });
         assert!(!model.health().state.may_deny() && model.health().state.is_fault());
         model.tick(at(26));
         assert!(matches!(model.health().state, HealthState::Untrained { .. }));

@@ -188,8 +188,8 @@ impl Model {
             recent.join_into(event.at, &mut together);
         }
         let vector = together.own;
-        let score = self.own.mixed(name, &vector, self.detector.score(&vector));
-        let score = self.vigil.checked(score, event.at);
+        let pool = self.detector.score(&vector);
+        let score = self.vigil.checked(self.own.mixed(name, &vector, pool), pool, event.at);
 
         let level = self.threshold().level;
         let mut evidence = evidence(&surprises, standing);

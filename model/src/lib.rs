@@ -23,6 +23,7 @@ pub mod counts;
 pub mod drift;
 pub mod episode;
 pub mod event;
+mod exam;
 pub mod explain;
 pub mod facts;
 pub mod features;
@@ -295,12 +296,13 @@ impl Model {
     ///
     /// When the bytes are not a whole snapshot of this version, or hold what no model can have learnt.
     pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let model: Self = snapshot::read(bytes)?;
+        let mut model: Self = snapshot::read(bytes)?;
         model.params.get().clone().check()?;
-        match model.fault() {
-            Some(what) => Err(SnapshotError::Impossible(what)),
-            None => Ok(model),
+        if let Some(what) = model.fault() {
+            return Err(SnapshotError::Impossible(what));
         }
+        model.recover();
+        Ok(model)
     }
 
     /// What of this model cannot have been learnt: bounds that are exceeded, trees that a point cannot walk down.

@@ -15,6 +15,7 @@ use crate::features::{COORDINATES, FeatureVector};
 use crate::forest::ForestValidParams;
 use crate::grown::Grown;
 use crate::growth::{Growing, Growth};
+use crate::health::HealthState;
 use crate::params::{DetectorKind, Params};
 use crate::random::Random;
 use crate::reservoir::Reservoir;
@@ -27,7 +28,7 @@ const ROWS_PER_TREE: u64 = 256;
 /// In this time every tree is replaced at least once, if rows come at all.
 const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
 /// Least spread of a coordinate: most rows have no bits in most of them, and a fraction of a bit is no surprise.
-const LEAST_BITS: f64 = 1.0;
+pub(crate) const LEAST_BITS: f64 = 1.0;
 /// Bits that [`DetectorKind::Random`] gives at most, as many as the forest gives to what is strange.
 const MOST_BY_LOT: f64 = 20.0;
 
@@ -44,6 +45,14 @@ pub struct AnomalyScore {
     pub gap: f64,
     /// The positive part of the value by coordinate: sums to `max(0, value)`.
     pub contributions: [f64; COORDINATES],
+}
+
+impl AnomalyScore {
+    /// Whether everything about it is a number.
+    pub(crate) fn is_finite(&self) -> bool {
+        let numbers = [self.value, self.depth, self.median_depth, self.gap];
+        numbers.iter().chain(&self.contributions).all(|number| number.is_finite())
+    }
 }
 
 /// Scores vectors and learns from them.
@@ -72,6 +81,33 @@ pub struct PooledForest {
     next_tree: usize,
     grown_at_rows: u64,
     grown_at: Time,
+    /// Not kept: a restart may have brought a version that can grow them.
+    #[serde(skip)]
+    given_up: GivenUp,
+    /// [`Params::leaks`].
+    #[serde(skip)]
+    leaks: bool,
+}
+
+/// Growths that came to nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct GivenUp {
+    /// Since the start.
+    pub all: u64,
+    /// Since the last one that was taken over.
+    in_a_row: u64,
+    last: Time,
+}
+
+impl GivenUp {
+    fn count(&mut self, at: Time) {
+        *self = Self { all: self.all.saturating_add(1), in_a_row: self.in_a_row.saturating_add(1), last: at };
+    }
+
+    /// What that means for the model's health.
+    pub fn state(&self) -> Option<HealthState> {
+        (self.in_a_row > 0).then_some(HealthState::Stunted { in_a_row: self.in_a_row, last: self.last })
+    }
 }
 
 impl PooledForest {
@@ -86,6 +122,8 @@ impl PooledForest {
             next_tree: 0,
             grown_at_rows: 0,
             grown_at: Time::default(),
+            given_up: GivenUp::default(),
+            leaks: params.leaks,
         }
     }
 
@@ -125,7 +163,7 @@ impl PooledForest {
             many,
             // The scale is measured anew once in a turnover, and while the model is young.
             measure: many > 1 || self.next_tree == 0,
-            rows: self.reservoir.taken(host),
+            rows: if self.leaks { self.reservoir.leaked(host) } else { self.reservoir.taken(host) },
             random: Random::new(self.random.draw()),
             recall: recall(),
         };
@@ -135,9 +173,14 @@ impl PooledForest {
         self.grown_at = at;
     }
 
-    /// Takes a forest over whose time has come; what it says about the closed episodes.
+    /// Takes a forest over whose time has come; what it says about the closed episodes. A growth that came to nothing is counted,
+    /// and the next one begins when that would have been due anyway.
     pub fn publish(&mut self, at: Time) -> Option<Rescored> {
-        let crop = self.growing.take_if(|growing| growing.is_due(at))?.harvest();
+        let Some(crop) = self.growing.take_if(|growing| growing.is_due(at))?.harvest() else {
+            self.given_up.count(at);
+            return None;
+        };
+        self.given_up.in_a_row = 0;
         beside::leave(std::mem::replace(&mut self.grown, crop.grown));
         Some(crop.rescored)
     }
@@ -148,15 +191,46 @@ impl PooledForest {
         let (rows, trees) = (self.reservoir.admitted(), self.params.trees());
         let young = rows <= 16 * FIRST_ROWS;
         let doubled = rows >= self.grown_at_rows.saturating_mul(2);
+        // Where the first growth came to nothing, there are none yet.
+        let none = self.grown.trees() == 0;
         match () {
             () if rows < FIRST_ROWS || self.growing.is_some() => None,
-            () if self.grown.trees() == 0 => Some((0, trees)),
+            () if none && doubled => Some((0, trees)),
             () if young && doubled => Some((0, trees.div_ceil(2))),
             () if rows >= self.grown_at_rows.saturating_add(ROWS_PER_TREE) => {
-                Some((self.grown_at.unix_ns.saturating_add(TURNOVER_NS / trees as u64), 1))
+                let many = if none { trees } else { 1 };
+                Some((self.grown_at.unix_ns.saturating_add(TURNOVER_NS / trees as u64), many))
             }
             () => None,
         }
+    }
+
+    /// Growths that came to nothing.
+    pub(crate) fn given_up(&self) -> GivenUp {
+        self.given_up
+    }
+
+    /// Makes what is growing panic.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self) {
+        self.growing = self.growing.take().map(Growing::spoilt);
+    }
+
+    /// Makes the median row be isolated after so many cuts, whatever the trees say.
+    #[cfg(test)]
+    pub(crate) fn misjudge(&mut self, median_depth: f64) {
+        self.grown = Arc::new(self.grown.misjudging(median_depth));
+    }
+
+    /// Takes the trees of another forest and keeps the ranges.
+    #[cfg(test)]
+    pub(crate) fn take_trees_of(&mut self, other: &Self) {
+        self.grown = Arc::new(self.grown.with_trees_of(&other.grown));
+    }
+
+    /// When the last growth began.
+    pub(crate) fn grown_at(&self) -> Time {
+        self.grown_at
     }
 
     /// From when on trees are due as far as the rows tell, on the unix clock.
@@ -205,6 +279,21 @@ impl AnyDetector {
             DetectorKind::Forest => Self::Forest(Box::new(PooledForest::new(params))),
             DetectorKind::Constant => Self::Constant,
             DetectorKind::Random => Self::Random(params.seed),
+        }
+    }
+
+    /// Growths that came to nothing.
+    pub(crate) fn given_up(&self) -> GivenUp {
+        match self {
+            Self::Forest(forest) => forest.given_up,
+            Self::Constant | Self::Random(_) => GivenUp::default(),
+        }
+    }
+
+    /// Before the restart the last growth came to nothing.
+    pub(crate) fn still_stunted(&mut self, since: Time) {
+        if let Self::Forest(forest) = self {
+            forest.given_up = GivenUp { all: 0, in_a_row: 1, last: since };
         }
     }
 
@@ -317,6 +406,38 @@ mod tests {
     fn quiet_is_not_an_alarm() {
         let forest = trained(1);
         assert!(forest.score(&FeatureVector::default()).value < 2.0);
+    }
+
+    /// Whatever grows panics: how often it is tried in so many rows, one a minute.
+    #[test]
+    fn what_cannot_be_grown_is_tried_seldom_and_what_there_is_goes_on() {
+        let (mut forest, mut random, host) = (trained(1), Random::new(7), Counts::default());
+        let (vector, mut young) = (row(&mut random), PooledForest::new(&Params::default()));
+        let before = forest.score(&vector);
+        for n in 0..2_000 {
+            let time = Time { unix_ns: (2_000 + n) * MINUTE, boot_ns: (2_000 + n) * MINUTE };
+            for forest in [&mut forest, &mut young] {
+                forest.offer(n % 7, time, row(&mut random), &[]);
+                forest.publish(time);
+                forest.begin_what_is_due(time, &host, Recall::default);
+                forest.spoil();
+            }
+        }
+        let [old, young] = [&forest, &young].map(|forest| (forest.given_up().all, forest.size().1));
+        assert!((7..=8).contains(&old.0) && old.1 == 64, "one tree in 256 rows: {old:?}");
+        assert!((9..=13).contains(&young.0) && young.1 == 0, "at doublings, then in 256 rows: {young:?}");
+        assert_eq!(forest.score(&vector), before);
+        assert!(matches!(forest.given_up().state(), Some(HealthState::Stunted { in_a_row, .. }) if in_a_row == old.0));
+
+        // What can be grown again is, and nothing is said any more.
+        for n in 4_000..4_600 {
+            let time = Time { unix_ns: n * MINUTE, boot_ns: n * MINUTE };
+            forest.offer(n % 7, time, row(&mut random), &[]);
+            forest.publish(time);
+            forest.begin_what_is_due(time, &host, Recall::default);
+        }
+        assert_eq!((forest.given_up().all, forest.given_up().state()), (old.0, None));
+        assert_ne!(forest.score(&vector), before);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! a key-value store, and the pool knows one range for both. A workload with rows enough is scored by
 //! `A = λ A_own + (1 − λ) A_pool`, `λ = n / (n + 512)`, n = the rows that its own forest holds. As no row tells a cell's
 //! minute twice ([`crate::reservoir`]), n is close to an effective sample size: a burst does not add to it. Everybody else is
-//! scored by the pool alone, bit for bit.
+//! scored by the pool alone, bit for bit, and so is a workload whose own forest tells nothing of use about made-up vectors
+//! ([`crate::exam`]): who it is, health says.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::counts::Counts;
 use crate::event::Time;
+use crate::exam::Exam;
 use crate::facts::Fact;
 use crate::features::FeatureVector;
 use crate::grown::Grown;
+use crate::health::HealthState;
 use crate::online::{AnomalyScore, Detector, PooledForest};
 use crate::params::{DetectorKind, Params};
-use crate::threshold::Recall;
+use crate::threshold::{LEAST, Recall};
 
 /// Workloads that hold rows of their own.
 pub const MAX_OWN: usize = 64;
@@ -29,6 +32,8 @@ const LEAST_DAYS: u32 = 3;
 /// Rows at which both forests have the same say.
 const HALF_ROWS: f64 = 512.0;
 const DAY: u64 = 86_400_000_000_000;
+/// Within so long who has a seat is to show [`LEAST_ROWS`].
+const CHANCE: u64 = 7 * DAY;
 /// Silence after which a seat is free: longer than a monthly job's.
 const SILENCE: u64 = 35 * DAY;
 
@@ -41,6 +46,9 @@ pub struct OwnForests {
     params: Params,
     seats: BTreeMap<Arc<str>, Seat>,
     refused: u64,
+    /// Growths that came to nothing since the start.
+    #[serde(skip)]
+    given_up: u64,
     #[serde(skip)]
     agenda: Agenda,
 }
@@ -98,11 +106,15 @@ impl Seat {
         self.rows >= LEAST_ROWS && self.days >= LEAST_DAYS
     }
 
-    /// Whether it has to go when another workload wants its place: who had a day to show rows and is not heard yet, or has
-    /// been silent for long.
+    /// Whether it has to go when another workload wants its place: who had a day to show rows and shows too few to be heard after
+    /// a week, or has been silent for long. If everybody not heard yet had to go after a day, nobody would ever be.
     fn may_leave(&self, at: Time) -> bool {
-        let passed = |since: Time| at.unix_ns.saturating_sub(since.unix_ns);
-        (!self.has_enough() && passed(self.since) >= DAY) || passed(self.last) >= SILENCE
+        let passed = |since: Time| u128::from(at.unix_ns.saturating_sub(since.unix_ns));
+        let tried = passed(self.since);
+        let is_slow = self.rows as u128 * u128::from(CHANCE) < LEAST_ROWS as u128 * tried;
+        let is_late = tried >= u128::from(CHANCE);
+        (!self.has_enough() && tried >= u128::from(DAY) && (is_slow || is_late))
+            || passed(self.last) >= u128::from(SILENCE)
     }
 
     /// Before this time of the unix clock no trees of it are due, as far as its rows tell.
@@ -113,14 +125,32 @@ impl Seat {
     /// λ, 0–1: how much of the score is the own forest's.
     fn share(&self) -> f64 {
         let rows = self.rows as f64;
-        if self.has_enough() && self.forest.size().1 > 0 { rows / (rows + HALF_ROWS) } else { 0.0 }
+        if self.may_be_heard() && self.sickness().is_none() { rows / (rows + HALF_ROWS) } else { 0.0 }
+    }
+
+    fn may_be_heard(&self) -> bool {
+        self.has_enough() && self.forest.size().1 > 0
+    }
+
+    /// Why it is not heard although there is enough of it: it follows from the trees, and so is the same after a restart.
+    fn sickness(&self) -> Option<HealthState> {
+        self.forest.grown().exam().fault(LEAST, self.forest.grown_at())
+    }
+
+    /// What is wrong with it, and since when. One whose new trees could not be grown is heard all the same: the ones before them are
+    /// what they were.
+    fn fault(&self) -> Option<(HealthState, Time)> {
+        let since = self.forest.grown_at();
+        let sick = self.may_be_heard().then(|| self.sickness()).flatten();
+        let stunted = self.has_enough().then(|| self.forest.given_up().state()).flatten();
+        sick.or(stunted).map(|state| (state, since))
     }
 }
 
 impl OwnForests {
     /// Nobody has one yet.
     pub fn new(params: &Params) -> Self {
-        Self { params: params.clone(), seats: BTreeMap::new(), refused: 0, agenda: Agenda::default() }
+        Self { params: params.clone(), seats: BTreeMap::new(), refused: 0, given_up: 0, agenda: Agenda::default() }
     }
 
     /// λ of a workload, 0–1: how much of its score is its own forest's.
@@ -131,6 +161,31 @@ impl OwnForests {
     /// Workloads that hold rows, at most [`MAX_OWN`], and offers that found no place among them.
     pub fn size(&self) -> (usize, u64) {
         (self.seats.len(), self.refused)
+    }
+
+    /// Whether trees of a workload's own forest are growing.
+    pub fn is_growing(&self, workload: &str) -> bool {
+        self.seats.get(workload).is_some_and(|seat| seat.forest.is_growing())
+    }
+
+    /// What is wrong with a workload's own forest, and since when.
+    pub(crate) fn fault_of(&self, workload: &str) -> Option<(HealthState, Time)> {
+        self.seats.get(workload).and_then(Seat::fault)
+    }
+
+    /// The workloads whose own forests something is wrong with, sorted, and what.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = (Arc<str>, HealthState)> {
+        self.seats.iter().filter_map(|(name, seat)| Some((name.clone(), seat.fault()?.0)))
+    }
+
+    /// What each of them says about made-up vectors; who was not asked yet is asked now.
+    pub(crate) fn exams(&self) -> impl Iterator<Item = &Exam> {
+        self.seats.values().map(|seat| seat.forest.grown().exam())
+    }
+
+    /// Growths that came to nothing since the start.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up
     }
 
     /// The pool's score of a workload's vector, mixed with that of its own forest.
@@ -146,14 +201,18 @@ impl OwnForests {
         let growing = self.agenda.growing.get_or_insert_with(|| growing_in(&self.seats));
         growing.retain(|name| {
             let Some(seat) = self.seats.get_mut(name) else { return false };
-            if seat.forest.publish(at).is_some() {
+            let is_published = seat.forest.publish(at).is_some();
+            let is_growing = seat.forest.is_growing();
+            if !is_growing {
                 self.agenda.due_from = 0;
+                self.given_up = self.given_up.saturating_add(u64::from(!is_published));
             }
-            seat.forest.is_growing()
+            is_growing
         });
     }
 
-    /// Begins to grow what is due in one of them, unless another one's trees are growing. Who has not shown enough needs none.
+    /// Begins to grow what is due in one of them, the first by name, unless the trees of one before it are growing. Who has not
+    /// shown enough needs none.
     pub(crate) fn begin_one(&mut self, at: Time, host: &Counts) {
         if at.unix_ns < self.agenda.due_from {
             return;
@@ -240,183 +299,4 @@ pub(crate) fn mix(share: f64, own: &AnomalyScore, pool: &AnomalyScore) -> Anomal
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::features::{COORDINATES, Coordinate};
-    use crate::random::Random;
-
-    const MINUTE: u64 = 60_000_000_000;
-
-    fn at(minutes: u64) -> Time {
-        Time { unix_ns: minutes * MINUTE, boot_ns: minutes * MINUTE }
-    }
-
-    fn named(name: &str) -> Arc<str> {
-        name.into()
-    }
-
-    /// A few bits of one coordinate, more than `most` never.
-    fn row(random: &mut Random, coordinate: Coordinate, most: f64) -> FeatureVector {
-        let mut row = FeatureVector::default();
-        row.raise(coordinate, random.unit() * most);
-        row
-    }
-
-    /// One row every ten minutes.
-    fn taught(own: &mut OwnForests, workload: &str, rows: u64, most: f64) {
-        let (mut random, host) = (Random::new(rows), Counts::default());
-        for n in 0..rows {
-            own.offer(&named(workload), 1, at(10 * n), row(&mut random, Coordinate::Net, most), &[]);
-            own.publish(at(10 * n));
-            own.begin_one(at(10 * n), &host);
-        }
-        own.publish(at(10 * rows));
-    }
-
-    fn forests() -> OwnForests {
-        OwnForests::new(&Params::default())
-    }
-
-    fn strange() -> FeatureVector {
-        let mut vector = FeatureVector::default();
-        vector.raise(Coordinate::Net, 9.0);
-        vector
-    }
-
-    fn pooled() -> AnomalyScore {
-        let mut contributions = [0.0; COORDINATES];
-        contributions[Coordinate::Net as usize] = 7.1;
-        AnomalyScore { value: 7.1, depth: 4.0, median_depth: 8.1, gap: 3.0, contributions }
-    }
-
-    #[test]
-    fn without_enough_evidence_the_pool_scores_bit_for_bit() {
-        let mut own = forests();
-        taught(&mut own, "few rows", LEAST_ROWS as u64 - 1, 1.0);
-        for n in 0..2 * LEAST_ROWS as u64 {
-            own.offer(&named("two days"), n, at(n * 2), FeatureVector::default(), &[]);
-        }
-        for workload in ["few rows", "two days", "never heard of"] {
-            assert_eq!(own.share(workload), 0.0, "{workload}");
-            let (mixed, pool) = (own.mixed(workload, &strange(), pooled()), pooled());
-            assert_eq!(mixed.value.to_bits(), pool.value.to_bits(), "{workload}");
-            assert_eq!(mixed, pool, "{workload}");
-        }
-        taught(&mut own, "enough", LEAST_ROWS as u64, 1.0);
-        assert_eq!(own.share("enough"), 0.5);
-        assert_ne!(own.mixed("enough", &strange(), pooled()), pooled());
-    }
-
-    #[test]
-    fn what_one_workload_does_all_day_is_strange_of_another() {
-        let mut own = forests();
-        taught(&mut own, "busy", 2_000, 10.0);
-        taught(&mut own, "quiet", 2_000, 1.0);
-        let [busy, quiet] = ["busy", "quiet"].map(|workload| own.mixed(workload, &strange(), pooled()).value);
-        assert!(busy < pooled().value - 3.0, "{busy}");
-        assert!(quiet > busy + 5.0, "{quiet} against {busy}");
-    }
-
-    #[test]
-    fn seats_are_few_and_those_who_are_heard_keep_theirs() {
-        let mut own = forests();
-        taught(&mut own, "heard", 600, 1.0);
-        let share = own.share("heard");
-        for n in 0..300 {
-            let late = at(6_000 + n / 100 * 2 * 24 * 60);
-            own.offer(&named(&format!("{n}")), 1, late, FeatureVector::default(), &[]);
-        }
-        assert_eq!(own.size().0, MAX_OWN);
-        assert!(own.size().1 > 0, "who found no seat is counted");
-        assert!(own.seats.contains_key("200"), "who came after a day found one");
-        assert_eq!(own.share("heard"), share);
-        own.offer(&named("later"), 1, at(6_000 + 60 * 24 * 60), FeatureVector::default(), &[]);
-        assert!(own.seats.contains_key("later") && own.seats.len() == MAX_OWN);
-    }
-
-    /// Whoever asks every seat at every event begins and publishes at the same times.
-    #[test]
-    fn nobody_waits_longer_because_not_everybody_is_asked() {
-        let (mut told, mut asked) = (forests(), forests());
-        let (mut random, host) = (Random::new(9), Counts::default());
-        let mut waited = 0;
-        for n in 0..9_000u64 {
-            let name = named(&format!("{}", random.below(9)));
-            let now = Time { unix_ns: n * MINUTE, boot_ns: n * 5_000_000 };
-            let row = row(&mut random, Coordinate::Net, 4.0);
-            for own in [&mut told, &mut asked] {
-                own.offer(&name, n, now, row, &[]);
-                own.publish(now);
-                own.begin_one(now, &host);
-            }
-            asked.agenda = Agenda::default();
-            waited += u32::from(told.seats.values().any(|seat| seat.due_from() <= now.unix_ns));
-            let growing = [&told, &asked].map(|own| growing_in(&own.seats));
-            assert_eq!(growing[0], growing[1], "after {n} rows");
-        }
-        assert!(told == asked);
-        assert!(waited > 100, "trees waited for others only {waited} times");
-    }
-
-    #[test]
-    fn a_full_seat_is_small() {
-        let mut own = forests();
-        let (mut random, host) = (Random::new(1), Counts::default());
-        for minute in 0..4 * 24 * 60 {
-            let row = FeatureVector { bits: std::array::from_fn(|_| random.unit() * 9.0) };
-            own.offer(&named("full"), 1, at(minute), row, &[]);
-            own.publish(at(minute));
-            own.begin_one(at(minute), &host);
-        }
-        own.publish(at(5 * 24 * 60));
-        assert_eq!(own.seats["full"].rows, crate::reservoir::MAX_ROWS);
-        let bytes = postcard::to_stdvec(&own).expect("bytes").len();
-        assert!(bytes < 256 << 10, "{bytes} bytes, and there may be {MAX_OWN} of them");
-    }
-
-    #[test]
-    fn a_constant_detector_has_none() {
-        let mut own = OwnForests::new(&Params { detector: DetectorKind::Constant, ..Params::default() });
-        taught(&mut own, "busy", 600, 1.0);
-        assert_eq!(own.size(), (0, 0));
-    }
-
-    #[test]
-    fn impossible_forests_are_told() {
-        let params = Params::default();
-        let mut good = forests();
-        taught(&mut good, "busy", 600, 1.0);
-        assert_eq!(good.fault(&params), None);
-        assert!(good.fault(&Params { sample: 128, ..params.clone() }).is_some(), "of other parameters");
-        let mut rows = good.clone();
-        rows.seats.values_mut().for_each(|seat| seat.rows += 1);
-        assert!(rows.fault(&params).is_some(), "rows that are not there");
-        let mut many = good.clone();
-        let seat = good.seats["busy"].clone();
-        many.seats.extend((0..MAX_OWN).map(|n| (named(&format!("{n}")), seat.clone())));
-        assert!(many.fault(&params).is_some(), "more than there are seats");
-    }
-
-    fn score() -> impl Strategy<Value = AnomalyScore> {
-        let parts = proptest::array::uniform8(0.0..20.0f64);
-        (parts, -5.0..40.0f64, 0.0..9.0f64).prop_map(|(parts, value, depth)| {
-            let sum: f64 = parts.iter().sum::<f64>().max(1e-3);
-            let contributions = parts.map(|part| part * f64::max(value, 0.0) / sum);
-            AnomalyScore { value, depth, median_depth: depth, gap: 0.0, contributions }
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn contributions_of_a_mix_add_up(own in score(), pool in score(), rows in 0usize..5_000) {
-            let share = rows as f64 / (rows as f64 + HALF_ROWS);
-            let mixed = mix(share, &own, &pool);
-            prop_assert!((mixed.contributions.iter().sum::<f64>() - mixed.value.max(0.0)).abs() < 1e-9);
-            prop_assert!(mixed.contributions.iter().all(|part| *part >= 0.0));
-            let (low, high) = (own.value.min(pool.value), own.value.max(pool.value));
-            prop_assert!((low - 1e-9..=high + 1e-9).contains(&mixed.value));
-        }
-    }
-}
+mod tests;

@@ -119,12 +119,20 @@ impl Reservoir {
 
     /// The rows as they are now, to be read later: each fact's surprise is as it is now for the hour that made the row.
     pub fn taken(&self, host: &Counts) -> Taken {
+        self.taken_where(|fact, hour| host.get(fact).is_none_or(|count| count.is_owned_by(hour)))
+    }
+
+    /// The same where no fact that was ever taught is new, not even to the hour that taught it.
+    pub(crate) fn leaked(&self, host: &Counts) -> Taken {
+        self.taken_where(|fact, _| host.get(fact).is_none())
+    }
+
+    fn taken_where(&self, is_new: impl Fn(&Fact, u64) -> bool) -> Taken {
         let mut raised = Vec::new();
         for (at, slot) in self.slots.iter().enumerate() {
             for (row, novel) in &slot.novel {
                 let Some(Point { hour, .. }) = slot.settled.get(*row) else { continue };
-                let is_new = |fact: &Fact| host.get(fact).is_none_or(|count| count.is_owned_by(*hour));
-                let new = novel.iter().filter(|(fact, _)| is_new(fact));
+                let new = novel.iter().filter(|(fact, _)| is_new(fact, *hour));
                 raised.extend(new.map(|(fact, bits)| (at, *row, fact.family().coordinate, *bits)));
             }
         }
@@ -167,6 +175,14 @@ impl Taken {
         }
         points.iter_mut().for_each(|point| point.vector.bits[Coordinate::File as usize] = 0.0);
         points
+    }
+}
+
+#[cfg(test)]
+impl Taken {
+    /// Rows that nobody can have taken: whoever reads them panics.
+    pub(crate) fn impossible() -> Self {
+        Self { slots: Vec::new(), raised: vec![(0, 0, Coordinate::Seq, 1.0)] }
     }
 }
 

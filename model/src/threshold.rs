@@ -23,8 +23,8 @@ pub(crate) const MAX_SCORES: usize = 512;
 /// Days that count, at most.
 const DAYS: f64 = 30.0;
 const DAY: f64 = 86_400e9;
-/// A level is never below this: a quiet host must not page about two bits.
-const LEAST: f64 = 12.0;
+/// A level of a host's own is never below this: a quiet host must not page about two bits.
+pub(crate) const LEAST: f64 = 12.0;
 
 /// The level in force.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -71,6 +71,34 @@ fn a_trained_forest_is_healthy_and_says_since_when() {
     assert!(told.starts_with("healthy, 64 trees over "), "{told}");
 }
 
+/// A program that starts itself every quarter of an hour, day after day: its own rows are one point, and that is no fault.
+#[test]
+fn a_service_that_always_does_the_same_is_not_sick() {
+    const BEAT: &str = "unit:beat.service";
+    let mut world = World::new(5);
+    let mut model = support::model(Params::default());
+    let beat = Arc::new(Process { workload: BEAT.into(), ..Process::clone(&process(7, "/usr/bin/beat", &[])) });
+    for second in 0..600 {
+        let standing = if second < 500 { Standing::Learning } else { Standing::Ready };
+        for event in world.second() {
+            model.observe(&event, standing);
+        }
+        model.observe(&world.event(&beat, Body::Exec(exec("/usr/bin/beat", 0))), standing);
+        model.tick(world.now());
+        if second == 499 {
+            [SHOP, BEAT].iter().for_each(|workload| model.freeze(workload, world.now()));
+        }
+    }
+    for workload in [SHOP, BEAT] {
+        assert!(model.own_forests().share(workload) > 0.5, "{workload} is scored by its own forest");
+        assert_eq!(model.health_of(workload).state, HealthState::Healthy, "{workload}");
+    }
+    assert_eq!(model.all_sick(), []);
+    let other = flow(Direction::Out, "203.0.113.9:9000", Why::Close, 400);
+    let found = judge(&mut model, &world.event(&beat, Body::Flow(other)));
+    assert!(found.score.value > 8.0, "and what it never did stands out: {:?}", found.score);
+}
+
 /// Acceptance 12: for every published threshold a constructible input exceeds it; otherwise the state says so and disarms.
 #[test]
 fn every_threshold_that_can_be_had_is_reached_or_called_unreachable() {

@@ -3,9 +3,10 @@
 mod support;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
-use model::event::Window;
-use model::{Body, Event, Model, Params, Standing};
+use model::event::{Process, Window};
+use model::{AnomalyScore, Body, Event, Model, Params, Standing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use support::{HTTPD, SHOP, World, exec, in_process_attack, learnt, process};
@@ -50,6 +51,102 @@ fn a_restored_model_continues_bit_for_bit() {
         bits.extend(continued(&mut second, &events[cut..]));
         assert!(bits == uninterrupted, "cut after {cut} events");
     }
+}
+
+/// Four days of the shop and of another server, then judged: the second one has a handful of rows, the shop a forest of its own.
+fn days() -> Vec<(Event, Standing)> {
+    let mut world = World::new(13);
+    let mut events = Vec::new();
+    for second in 0..450 {
+        let standing = if second < 360 { Standing::Learning } else { Standing::Ready };
+        events.extend(world.second().into_iter().map(|event| (event, standing)));
+        if second % 20 == 0 {
+            let other = Process { workload: OTHER.into(), ..Process::clone(&process(7, HTTPD, &[])) };
+            let window = world.ordinary();
+            events.push((world.event(&Arc::new(other), Body::Window(window)), standing));
+        }
+    }
+    events
+}
+
+const OTHER: &str = "unit:other.service";
+
+/// One event and what time brings, as bits.
+fn one_of(model: &mut Model, (event, standing): &(Event, Standing)) -> Vec<u64> {
+    let mut bits = Vec::new();
+    if let Some(verdict) = model.observe(event, *standing) {
+        let AnomalyScore { value, depth, median_depth, gap, contributions } = verdict.score;
+        bits.extend([value, depth, median_depth, gap, verdict.episode.score].map(f64::to_bits));
+        bits.extend(contributions.map(f64::to_bits));
+        bits.extend(verdict.facts.iter().map(|fact| fact.bits.to_bits()));
+    }
+    bits.extend(model.tick(event.at).iter().map(|episode| episode.score.to_bits()));
+    bits.extend([model.threshold().level, model.own_forests().share(SHOP)].map(f64::to_bits));
+    bits
+}
+
+/// A restart is invisible to a workload that has a forest of its own: before its first trees, while they grow, while others are grown
+/// in their place, and between.
+#[test]
+fn an_own_forest_goes_on_bit_for_bit_after_a_restart() {
+    let events = days();
+    let mut model = support::model(Params::default());
+    let (mut bits, mut is_growing, mut share) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, event) in events.iter().enumerate() {
+        if at == events.len() - 400 {
+            model.freeze(SHOP, event.0.at);
+        }
+        bits.push(one_of(&mut model, event));
+        is_growing.push(model.own_forests().is_growing(SHOP));
+        share.push(model.own_forests().share(SHOP));
+    }
+    assert_eq!(model.own_forests().share(OTHER), 0.0);
+    let first = |from: usize, growing: bool, heard: bool| {
+        let found = (from..events.len()).find(|at| is_growing[*at] == growing && (share[*at] > 0.5) == heard);
+        found.expect("such a moment")
+    };
+    let growing_first = first(0, true, false);
+    let heard = first(growing_first, false, true);
+    let growing_again = first(heard, true, true);
+    let late = first(events.len() - 300, true, true);
+    for cut in [growing_first - 1, growing_first, growing_first + 2, heard, growing_again, late, events.len() - 9] {
+        let mut model = support::model(Params::default());
+        for (at, event) in events.iter().enumerate() {
+            if at == events.len() - 400 {
+                model.freeze(SHOP, event.0.at);
+            }
+            let now = one_of(&mut model, event);
+            assert!(now == bits[at], "event {at} after a restart behind event {cut}");
+            if at == cut {
+                let again = Model::restore(&model.snapshot().expect("bytes")).expect("the same model");
+                assert_eq!(again, model);
+                model = again;
+            }
+        }
+    }
+}
+
+/// What the agent is told of such a workload is the mix, not the pool's word alone.
+#[test]
+fn a_verdict_is_mixed_of_the_own_forest_and_the_pool() {
+    let mut model = support::model(Params::default());
+    let (mut pool, mut mixed) = (None, 0);
+    for (event, standing) in days() {
+        // Right after the other one, by the same pooled forest.
+        let own = pool.is_some().then(|| model.own_forests().clone());
+        let Some(verdict) = model.observe(&event, standing) else { continue };
+        if &*event.process.workload == OTHER {
+            pool = Some(verdict.score.median_depth);
+        } else if let (Some(pool), Some(own), Standing::Ready) = (pool.take(), own, standing) {
+            // Mixed with nothing, its own part is left.
+            let (share, part) = (own.share(SHOP), own.mixed(SHOP, &verdict.vector, AnomalyScore::default()));
+            let (told, part) = (verdict.score.median_depth, part.median_depth);
+            assert!((told - part - (1.0 - share) * pool).abs() < 1e-9, "{told}, {part} with {share}, {pool}");
+            assert!((part / share - pool).abs() > 1e-3 && share > 0.5, "they differ: {part} with {share}, {pool}");
+            mixed += 1;
+        }
+    }
+    assert!(mixed >= 4, "{mixed}");
 }
 
 #[test]

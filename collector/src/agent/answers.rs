@@ -102,6 +102,7 @@ impl Judge {
             workloads,
             health,
             drifted: model.all_drifted(),
+            sick: model.all_sick(),
             unlearns_s: self.chain.scorer.reaches().map(|since| now_utc.saturating_sub(since.unix_ns) / SECOND),
             threshold: threshold.level,
             calibrated: threshold.calibrated,

@@ -8,7 +8,7 @@ use model::{Model, Verdict};
 use crate::decode::Record;
 use crate::enrich::Enricher;
 use crate::enrich::surroundings::Surroundings;
-use crate::policy::{Outcome, Policy};
+use crate::policy::{Outcome, Policy, Wellbeing};
 use crate::score::Scorer;
 
 /// How often it is asked how the model is, on the boot clock.
@@ -64,8 +64,7 @@ impl<S: Surroundings> Chain<S> {
         let mut outcomes = self.policy.on_tick(at, &closed);
         if self.looked.is_none_or(|looked| at.boot_ns >= looked.saturating_add(LOOK_NS)) {
             self.looked = Some(at.boot_ns);
-            let model = self.scorer.model();
-            outcomes.extend(self.policy.on_health(&model.health(), &model.all_drifted(), at));
+            outcomes.extend(self.policy.on_health(&Wellbeing::of(self.scorer.model()), at));
         }
         outcomes
     }

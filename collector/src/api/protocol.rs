@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::event::Event;
-use model::{Drifted, Health};
+use model::{Drifted, Health, HealthState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -246,6 +246,9 @@ pub struct Status {
     /// Workloads that have drifted, and how: nothing is denied automatically there.
     #[serde(default)]
     pub drifted: Vec<(Arc<str>, Vec<Drifted>)>,
+    /// Workloads whose own forest is sick, and how: the pooled one judges them alone, and nothing is denied automatically there.
+    #[serde(default)]
+    pub sick: Vec<(Arc<str>, HealthState)>,
     /// How far back an incident can be unlearnt, in seconds; `None` = nothing can.
     #[serde(default)]
     pub unlearns_s: Option<u64>,

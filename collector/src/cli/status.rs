@@ -14,7 +14,7 @@ use crate::cli::findings::name;
 pub fn run(common: &Common) -> anyhow::Result<Exit> {
     let status: Status = common.client()?.ask(Request::Status)?;
     table::one(common.output, &status, text)?;
-    let unwell = status.health.state.is_fault() || !status.drifted.is_empty();
+    let unwell = status.health.state.is_fault() || !status.drifted.is_empty() || !status.sick.is_empty();
     let attention = unwell || !status.off.is_empty() || status.findings[1] + status.findings[2] > 0;
     Ok(if attention { Exit::Attention } else { Exit::Fine })
 }
@@ -46,6 +46,9 @@ pub fn text(status: &Status) -> String {
     if !status.health.state.may_deny() {
         let since = table::time(status.health.since.unix_ns);
         lines.push(format!("           no automatic denial since {since}"));
+    }
+    for (workload, state) in &status.sick {
+        lines.push(format!("           no automatic denial in {workload}: its own forest is {state}"));
     }
     for (workload, drifted) in &status.drifted {
         let drifted = HealthState::Drifted { of: drifted.clone() };

@@ -85,7 +85,9 @@ impl Findings {
 
     /// Whether a workload has an open finding.
     pub fn suspects(&self, workload: &str) -> bool {
-        self.open.values().any(|finding| finding.workload.as_ref() == workload)
+        // What the agent says of itself, its forest of the workload for one, is no suspicion.
+        let suspects = |finding: &Finding| finding.kind != FindingType::Agent && *finding.workload == *workload;
+        self.open.values().any(suspects)
     }
 
     /// An open finding by id.

@@ -40,6 +40,7 @@ use mode::{Mode, ModeRow, Modes};
 use protect::Protected;
 use readiness::{Circumstances, Readiness};
 use trail::{MAX_TRAILS, Trail};
+pub use wellbeing::Wellbeing;
 
 use crate::decision::{Author, Decision};
 use crate::finding::{Finding, FindingType, Reason, Severity};

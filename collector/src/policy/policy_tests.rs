@@ -25,7 +25,7 @@ impl Knowledge for Known {
 
     fn health(&self, _: &str) -> Health {
         let state = if self.healthy { HealthState::Healthy } else { HealthState::Untrained { rows: 3, needed: 64 } };
-        Health { state, since: Time::default(), rows: 3, trees: 64, unmodelled: 0, dropped: 0 }
+        Health { state, since: Time::default(), rows: 3, trees: 64, unmodelled: 0, dropped: 0, given_up: 0 }
     }
 
     fn frozen(&self, _: &str) -> Vec<(IpNet, u16)> {

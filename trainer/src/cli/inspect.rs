@@ -77,6 +77,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     if !health.state.may_deny() {
         say!("enforce    no: the model is {}", health.state.name());
     }
+    for (workload, state) in model.all_sick() {
+        say!("sick       {workload}: its own forest is {state}");
+    }
     for (workload, drifted) in model.all_drifted() {
         drifted.iter().for_each(|drifted| println!("drifted    {workload}: {drifted}"));
     }
