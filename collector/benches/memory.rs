@@ -20,7 +20,7 @@ const WORKLOADS: u64 = 300;
 const PROCESSES: u64 = 10_000;
 const WINDOWS: u64 = 6;
 /// Workloads that go on for three days after that, a window every other minute: all rows that a forest of their own can hold.
-const BUSY: u64 = model::own::MAX_OWN as u64;
+const BUSY: u64 = model::params::MAX_OWN as u64;
 const STEP_NS: u64 = 120_000_000_000;
 const STEPS: u64 = 73 * 30;
 

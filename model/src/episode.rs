@@ -19,7 +19,7 @@ use crate::counts::hour_of;
 use crate::event::{Process, Time};
 use crate::facts::Fact;
 use crate::features::{Coordinate, FeatureVector};
-use crate::online::AnomalyScore;
+use crate::score::{AnomalyScore, TOP_FACTS, TOP_SCORES, strongest, top};
 use crate::threshold::Past;
 
 /// Episodes that may be open at once; beyond that the weakest is closed early.
@@ -35,8 +35,6 @@ const SCORE_BITS: f64 = 4.0;
 /// On the boot clock, so that a compressed demo clock does not close what goes on.
 const QUIET_NS: u64 = 300_000_000_000;
 const LONGEST_NS: u64 = 86_400_000_000_000;
-pub(crate) const TOP_SCORES: usize = 3;
-pub(crate) const TOP_FACTS: usize = 5;
 const TOP_CALLS: usize = 32;
 /// Calls that an episode keeps, the strongest ones.
 const MAX_CALLS: usize = 64;
@@ -333,18 +331,6 @@ impl Episode {
             peak: self.peak,
         }
     }
-}
-
-/// The forest's part of an episode, of the largest contribution of each coordinate.
-pub(crate) fn strongest<'a>(contributions: impl Iterator<Item = &'a f64>) -> f64 {
-    top(contributions, TOP_SCORES)
-}
-
-fn top<'a>(values: impl Iterator<Item = &'a f64>, most: usize) -> f64 {
-    let mut sorted: Vec<f64> = values.copied().collect();
-    sorted.sort_by(|a, b| b.total_cmp(a));
-    // Not `sum`, which makes -0 of nothing.
-    sorted.iter().take(most).fold(0.0, |sum, value| sum + value)
 }
 
 #[cfg(test)]

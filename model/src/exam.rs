@@ -1,11 +1,10 @@
 //! What a detector says about made-up vectors, and whether that can be relied on.
 
-use crate::episode::{TOP_FACTS, TOP_SCORES};
 use crate::event::Time;
 use crate::features::{COORDINATES, Coordinate, FeatureVector};
-use crate::health::HealthState;
-use crate::online::AnomalyScore;
 use crate::schema::SCHEMA;
+use crate::score::{AnomalyScore, TOP_FACTS, TOP_SCORES};
+use crate::state::HealthState;
 
 /// Bits by which made-up vectors must differ: less is the same.
 const SAME: f64 = 1e-6;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::features::{COORDINATES, Coordinate, FeatureVector};
-use crate::online::AnomalyScore;
+use crate::score::AnomalyScore;
 
 /// Parts that are named.
 const NAMED: usize = 3;

@@ -15,10 +15,12 @@ use crate::exam::Exam;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::forest::{Forest, ForestValidParams};
 use crate::halves::Halves;
-use crate::online::{AnomalyScore, LEAST_BITS};
 use crate::random::Random;
 use crate::reservoir::Point;
+use crate::score::AnomalyScore;
 
+/// Least spread of a coordinate: most rows have no bits in most of them, and a fraction of a bit is no surprise.
+pub(crate) const LEAST_BITS: f64 = 1.0;
 /// Share of benign rows that lie within the range beyond which the gap begins.
 const RANGE: f64 = 0.999;
 /// Shares of benign rows that lie below the ends of what is called usual.
@@ -242,11 +244,10 @@ mod tests {
     use linfa::ParamGuard;
 
     use super::*;
-    use crate::episode::strongest;
     use crate::event::Time;
     use crate::features::Coordinate;
     use crate::forest::ForestParams;
-    use crate::own::mix;
+    use crate::score::{mix, strongest};
     use crate::threshold::{Calibration, Past};
 
     /// Two days of quiet rows; one hour of them brought something of its own.

@@ -13,12 +13,13 @@ use crate::event::Time;
 use crate::facts::Fact;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::forest::ForestValidParams;
-use crate::grown::Grown;
+use crate::grown::{Grown, LEAST_BITS};
 use crate::growth::{Growing, Growth};
-use crate::health::HealthState;
 use crate::params::{DetectorKind, Params};
 use crate::random::Random;
 use crate::reservoir::Reservoir;
+use crate::score::AnomalyScore;
+use crate::state::HealthState;
 use crate::threshold::{Recall, Rescored};
 
 /// Rows before the forest is grown for the first time.
@@ -27,33 +28,8 @@ pub const FIRST_ROWS: u64 = 64;
 const ROWS_PER_TREE: u64 = 256;
 /// In this time every tree is replaced at least once, if rows come at all.
 const TURNOVER_NS: u64 = 24 * 3_600_000_000_000;
-/// Least spread of a coordinate: most rows have no bits in most of them, and a fraction of a bit is no surprise.
-pub(crate) const LEAST_BITS: f64 = 1.0;
 /// Bits that [`DetectorKind::Random`] gives at most, as many as the forest gives to what is strange.
 const MOST_BY_LOT: f64 = 20.0;
-
-/// What a vector is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AnomalyScore {
-    /// Bits; higher = more anomalous. Ordinary vectors lie around 0, below it as often as above.
-    pub value: f64,
-    /// Cuts after which the vector is isolated, in the mean over the trees.
-    pub depth: f64,
-    /// The same for the median row.
-    pub median_depth: f64,
-    /// Bits beyond the benign range, all coordinates together.
-    pub gap: f64,
-    /// The positive part of the value by coordinate: sums to `max(0, value)`.
-    pub contributions: [f64; COORDINATES],
-}
-
-impl AnomalyScore {
-    /// Whether everything about it is a number.
-    pub(crate) fn is_finite(&self) -> bool {
-        let numbers = [self.value, self.depth, self.median_depth, self.gap];
-        numbers.iter().chain(&self.contributions).all(|number| number.is_finite())
-    }
-}
 
 /// Scores vectors and learns from them.
 pub trait Detector {

@@ -17,14 +17,12 @@ use crate::event::Time;
 use crate::exam::Exam;
 use crate::facts::Fact;
 use crate::features::FeatureVector;
-use crate::grown::Grown;
-use crate::health::HealthState;
-use crate::online::{AnomalyScore, Detector, PooledForest};
-use crate::params::{DetectorKind, Params};
-use crate::threshold::{LEAST, Recall};
+use crate::online::{Detector, PooledForest};
+use crate::params::{DetectorKind, MAX_OWN, Params};
+use crate::score::{AnomalyScore, mix};
+use crate::state::HealthState;
+use crate::threshold::{LEAST, OwnSay, Recall};
 
-/// Workloads that hold rows of their own.
-pub const MAX_OWN: usize = 64;
 /// Rows without which an own forest says nothing.
 const LEAST_ROWS: usize = 512;
 /// Days that these rows are from.
@@ -36,9 +34,6 @@ const DAY: u64 = 86_400_000_000_000;
 const CHANCE: u64 = 7 * DAY;
 /// Silence after which a seat is free: longer than a monthly job's.
 const SILENCE: u64 = 35 * DAY;
-
-/// λ, and the forest that has it.
-pub(crate) type OwnSay = (f64, Arc<Grown>);
 
 /// The own forests of a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -274,28 +269,6 @@ impl OwnForests {
 
 fn growing_in(seats: &BTreeMap<Arc<str>, Seat>) -> Vec<Arc<str>> {
     seats.iter().filter(|(_, seat)| seat.forest.is_growing()).map(|(name, _)| name.clone()).collect()
-}
-
-/// Everything in proportion. Where one of the two finds nothing, its value below 0 takes from what the other one found, and
-/// so from every part of it alike.
-pub(crate) fn mix(share: f64, own: &AnomalyScore, pool: &AnomalyScore) -> AnomalyScore {
-    let between = |own: f64, pool: f64| share * own + (1.0 - share) * pool;
-    let value = between(own.value, pool.value);
-    let mut contributions = pool.contributions;
-    for (slot, own) in contributions.iter_mut().zip(own.contributions) {
-        *slot = between(own, *slot);
-    }
-    let sum: f64 = contributions.iter().sum();
-    if sum > 0.0 {
-        contributions = contributions.map(|part| part * value.max(0.0) / sum);
-    }
-    AnomalyScore {
-        value,
-        depth: between(own.depth, pool.depth),
-        median_depth: between(own.median_depth, pool.median_depth),
-        gap: between(own.gap, pool.gap),
-        contributions,
-    }
 }
 
 #[cfg(test)]

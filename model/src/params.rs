@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// Workloads that hold rows of their own, and may so have a forest of their own.
+pub const MAX_OWN: usize = 64;
+
 /// How the model is built. `Params::default()` is what the agent uses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Params {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::episode::strongest;
 use crate::event::Time;
 use crate::features::{COORDINATES, FeatureVector};
 use crate::grown::{Grown, Ranges};
-use crate::own::{MAX_OWN, OwnSay, mix};
+use crate::params::MAX_OWN;
+use crate::score::{mix, strongest};
 
 /// Independent exceedances before the host's own level is used.
 const ENOUGH: f64 = 5.0;
@@ -49,6 +49,9 @@ impl Threshold {
         [self.level, self.independent, self.interval.0, self.interval.1, self.days].iter().all(|it| it.is_finite())
     }
 }
+
+/// λ, 0–1, and the own forest that has this share of a workload's score.
+pub(crate) type OwnSay = (f64, Arc<Grown>);
 
 /// What the score of a closed episode was made of, so that a newer forest can be asked what it is worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
