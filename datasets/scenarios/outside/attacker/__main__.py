@@ -6,10 +6,11 @@ import argparse
 import sys
 
 import test
+import unseen
 import validation
 from common import Enemy, mark
 
-ATTACKS = validation.ATTACKS | test.ATTACKS
+ATTACKS = validation.ATTACKS | test.ATTACKS | unseen.ATTACKS
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
@@ -23,6 +24,7 @@ if __name__ == "__main__":
     if options.list:
         print("\n".join(f"validation {name}" for name in validation.ATTACKS))
         print("\n".join(f"test {name}" for name in test.ATTACKS))
+        print("\n".join(f"unseen {name}" for name in unseen.ATTACKS))
         sys.exit()
     mark("begin")
     ATTACKS[options.name](Enemy(options.site, options.tools, options.seed, options.password))
