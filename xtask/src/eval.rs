@@ -1,6 +1,7 @@
 //! `cargo xtask eval`: the scorecard, from the recorded corpus; and, beside it, what rivals reach.
 
 mod rivals;
+mod unseen;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,12 +33,16 @@ pub struct Options {
 enum What {
     /// scikit-learn, river and the streaming forests of the literature beside us; writes docs/rivals.md.
     Rivals(rivals::Options),
+    /// Attacks that were written after the model had been frozen, by somebody else; writes docs/unseen.md.
+    Unseen(unseen::Options),
 }
 
 /// Makes the journals that are missing, evaluates, and writes the scorecard.
 pub fn eval(root: &Path, options: &Options) -> anyhow::Result<()> {
-    if let Some(What::Rivals(asked)) = &options.what {
-        return rivals::rivals(root, asked);
+    match &options.what {
+        Some(What::Rivals(asked)) => return rivals::rivals(root, asked),
+        Some(What::Unseen(asked)) => return unseen::unseen(root, asked),
+        None => (),
     }
     let corpus = root.join(&options.corpus);
     let target = run::target(root)?;

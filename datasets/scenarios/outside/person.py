@@ -1,10 +1,12 @@
-"""A person with a shell on the host: types, reads, thinks.  person.py SITE USER PASSWORD SEED [--debug]"""
+"""A person with a shell on the host: types, reads, thinks.  person.py SITE USER PASSWORD SEED [--debug | --errand NAME]"""
 import random
 import subprocess
 import sys
 import time
 
-site, user, password, seed, *debug = sys.argv[1:]
+from errands import ERRANDS
+
+site, user, password, seed, *what = sys.argv[1:]
 person = random.Random(int(seed))
 USUAL = ["ls -la", "cd /srv/www && ls", "cat notes.txt", "tail -n 5 /var/log/nginx/access.log", "ps aux | head -15", "df -h",
          "uptime", "echo 'looked at the logs' >> notes.txt", "grep api notes.txt", "wc -l /var/log/nginx/access.log", "date",
@@ -20,7 +22,10 @@ shell = subprocess.Popen(
      "-o", "LogLevel=ERROR", "-b", f"192.0.2.{person.randrange(2, 22)}", f"{user}@{site}"],
     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 time.sleep(1.0)
-commands = DEBUG if debug else person.sample(USUAL, person.randrange(4, 9))
+match what:
+    case ["--debug"]: commands = DEBUG
+    case ["--errand", name]: commands = ERRANDS[name]
+    case _: commands = person.sample(USUAL, person.randrange(4, 9))
 try:
     for command in commands:
         shell.stdin.write(command.encode() + b"\n")

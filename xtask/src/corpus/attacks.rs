@@ -3,6 +3,7 @@
 use super::labels::Class::{self, Evasive, InProcess, Visible};
 use super::labels::Split::{self, Test, Validation};
 use super::services::{API, ORDERS, PHP};
+use super::unseen;
 
 /// One attack.
 pub struct Attack {
@@ -35,20 +36,30 @@ pub enum Cleanup {
     CronScript,
     /// A line in a user's crontab.
     Crontab,
-    /// Redis has a module.
+    /// Redis has a module, or other settings.
     Redis,
+    /// Files and folders of the attacker's.
+    Files(&'static [&'static str]),
+    /// A line in a user's profile.
+    Bashrc,
 }
 
-const POSTGRES: &str = "postgresql@15-main.service";
-const REDIS: &str = "redis-server.service";
+/// The database.
+pub const POSTGRES: &str = "postgresql@15-main.service";
+/// Cache and queue.
+pub const REDIS: &str = "redis-server.service";
 /// People's sessions have no unit.
 pub const LOGIN: &str = "login";
 const CRON: &str = "cron.service";
-const INJECTED: &str = "getent hosts localhost;";
-const TOLD: &str = "the answer with the payment key is received";
-const CALLED: &str = "the first bytes arrive at the attacker's port";
+/// What every command line of the API's shell holds into which something was injected.
+pub const INJECTED: &str = "getent hosts localhost;";
+/// A harm.
+pub const TOLD: &str = "the answer with the payment key is received";
+/// A harm.
+pub const CALLED: &str = "the first bytes arrive at the attacker's port";
 
-const fn attack(
+/// An attack after which nothing is to be cleaned up.
+pub const fn attack(
     name: &'static str,
     split: Split,
     class: Class,
@@ -59,7 +70,8 @@ const fn attack(
     Attack { name, split, class, unit, root, harm, cleanup: Cleanup::Nothing }
 }
 
-const fn leaving(attack: Attack, cleanup: Cleanup) -> Attack {
+/// One that leaves something.
+pub const fn leaving(attack: Attack, cleanup: Cleanup) -> Attack {
     Attack { cleanup, ..attack }
 }
 
@@ -117,6 +129,11 @@ pub const ATTACKS: [Attack; 35] = [
     attack("web-shell-by-redis", Test, InProcess, REDIS, None, TOLD),
 ];
 
+/// An attack of any host by its name.
+pub fn named(name: &str) -> Option<&'static Attack> {
+    ATTACKS.iter().chain(&unseen::ATTACKS).find(|attack| attack.name == name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -129,12 +146,12 @@ mod tests {
         let attacker = crate::root().join("datasets/scenarios/outside/attacker");
         let known = crate::told(Command::new("python3").arg("-B").arg(attacker).arg("--list")).expect("python3");
         let known: BTreeSet<&str> = known.lines().collect();
-        let ours: BTreeSet<String> = ATTACKS
-            .iter()
-            .map(|attack| format!("{} {}", if attack.split == Test { "test" } else { "validation" }, attack.name))
-            .collect();
+        let file = |attack: &Attack| if attack.split == Test { "test" } else { "validation" };
+        let usual = ATTACKS.iter().map(|attack| format!("{} {}", file(attack), attack.name));
+        let unseen = unseen::ATTACKS.iter().map(|attack| format!("unseen {}", attack.name));
+        let ours: BTreeSet<String> = usual.chain(unseen).collect();
         assert_eq!(known, ours.iter().map(String::as_str).collect());
-        let names: BTreeSet<&str> = ATTACKS.iter().map(|attack| attack.name).collect();
-        assert_eq!(names.len(), ATTACKS.len());
+        let names: BTreeSet<&str> = ATTACKS.iter().chain(&unseen::ATTACKS).map(|attack| attack.name).collect();
+        assert_eq!(names.len(), ATTACKS.len() + unseen::ATTACKS.len());
     }
 }

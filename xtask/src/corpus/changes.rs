@@ -20,7 +20,8 @@ pub struct Change {
     pub run: fn(&Day<'_>) -> anyhow::Result<()>,
 }
 
-const fn change(
+/// A change.
+pub const fn change(
     name: &'static str,
     unit: &'static str,
     note: &'static str,
@@ -60,7 +61,8 @@ pub fn named(name: &str) -> anyhow::Result<&'static Change> {
     CHANGES.iter().find(|change| change.name == name).with_context(|| format!("there is no change {name}"))
 }
 
-fn job(day: &Day<'_>, unit: &str, argv: &[&str]) -> anyhow::Result<()> {
+/// Runs a job of the host's root to its end, in the cgroup of its unit.
+pub fn job(day: &Day<'_>, unit: &str, argv: &[&str]) -> anyhow::Result<()> {
     let cgroup = day.stage.unit(unit)?;
     let status = day.stage.init.run(&cgroup, "root", argv, LONG)?;
     if status != 0 {
@@ -161,7 +163,7 @@ pub fn build(day: &Day<'_>) -> anyhow::Result<()> {
 
 /// Ends what an attack left, and repairs what it broke. Nothing of it happens inside the host, but for restarts.
 pub fn clean_up(day: &Day<'_>, attack: &super::attacks::Attack) -> anyhow::Result<()> {
-    use super::attacks::Cleanup::{CronScript, Crontab, Nothing, Pictures, Preload, Redis};
+    use super::attacks::Cleanup::{Bashrc, CronScript, Crontab, Files, Nothing, Pictures, Preload, Redis};
     signal(&day.strangers(), "KILL");
     let uploads = day.stage.path("/srv/www/uploads");
     for entry in std::fs::read_dir(&uploads)?.flatten() {
@@ -180,5 +182,18 @@ pub fn clean_up(day: &Day<'_>, attack: &super::attacks::Attack) -> anyhow::Resul
         }
         Crontab => Ok(std::fs::remove_file(day.stage.path("/var/spool/cron/crontabs/alice"))?),
         Redis => day.running.restart(day.stage, "redis-server.service"),
+        Files(paths) => paths.iter().try_for_each(|path| remove(&day.stage.path(path))),
+        Bashrc => Ok(std::fs::write(day.stage.path("/home/alice/.bashrc"), "export HISTFILE=/dev/null PS1=\"$ \"\n")?),
+    }
+}
+
+/// Removes a file or a folder that may not be there: the attack that leaves it may have failed.
+fn remove(path: &std::path::Path) -> anyhow::Result<()> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }

@@ -19,6 +19,7 @@ mod roots;
 mod schedule;
 mod services;
 mod stage;
+mod unseen;
 
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,14 @@ use crate::{bpf, cargo, must, run, told};
 pub enum Command {
     /// Record days of a host: needs root and the packages that datasets/README.md names.
     Record(Record),
+    /// Carry out attacks and changes of the test days without recording anything, to see whether they do what they say.
+    Rehearse(Rehearse),
     /// What was recorded: one line a day.
-    List,
+    List {
+        /// Folder of recordings and labels, HOST/cycle-NN.stk.gz and .toml.
+        #[arg(default_value = "datasets/corpus")]
+        corpus: PathBuf,
+    },
     /// Turn recordings into journals for the trainer: target/corpus/HOST/cycle-NN.parquet.
     Journal,
 }
@@ -50,13 +57,22 @@ pub struct Record {
     /// Which days: `3`, or `1..15`, both ends included.
     #[arg(long, value_name = "A..B", value_parser = days, default_value = "1..15")]
     cycles: (u32, u32),
-    /// Where the recordings go.
-    #[arg(long, value_name = "DIR", default_value = "datasets/corpus")]
-    to: PathBuf,
+    /// Where the recordings go; without it, where the host's are.
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
     /// A lock file to share while a day is recorded, where others measure on the same machine. Days then begin at the same
     /// moments for every host, so that the lock is free in between.
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
+}
+
+/// What to rehearse.
+#[derive(Args)]
+pub struct Rehearse {
+    /// A host of the corpus.
+    host: String,
+    /// Attacks and changes; without any, all that its test days hold.
+    names: Vec<String>,
 }
 
 fn days(text: &str) -> Result<(u32, u32), String> {
@@ -71,31 +87,58 @@ fn days(text: &str) -> Result<(u32, u32), String> {
 pub fn corpus(root: &Path, command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Record(options) => record(root, options),
-        Command::List => list::list(&root.join("datasets/corpus")),
+        Command::Rehearse(options) => rehearse(root, options),
+        Command::List { corpus } => list::list(&root.join(corpus)),
         Command::Journal => journal::journal(root),
     }
 }
 
 fn record(root: &Path, options: &Record) -> anyhow::Result<()> {
+    let host = prepared(options.host.as_deref().unwrap_or(HOSTS[0].name))?;
+    bpf::build(root)?;
+    must(cargo(root).args(["build", "--package", "collector", "--bin", "stockade"]))?;
+    let stockade = run::target(root)?.join("debug/stockade");
+    let to = options.to.as_deref().unwrap_or(Path::new(host.folder()));
+    let folder = root.join(to).join(host.name);
+    on_stage(root, host, |stage| record_days(stage, host, &stockade, &folder, options))
+}
+
+/// The host of that name, where it can be raised at all.
+fn prepared(name: &str) -> anyhow::Result<&'static Profile> {
     if told(std::process::Command::new("id").arg("-u")).as_deref() != Some("0") {
         bail!("recording needs root: cgroups, namespaces and BPF");
     }
-    let name = options.host.as_deref().unwrap_or(HOSTS[0].name);
     let host = HOSTS
         .iter()
         .find(|host| host.name == name)
         .with_context(|| format!("there is no host {name}; there are {}", HOSTS.map(|host| host.name).join(", ")))?;
     services::check()?;
-    bpf::build(root)?;
-    must(cargo(root).args(["build", "--package", "collector", "--bin", "stockade"]))?;
-    let stockade = run::target(root)?.join("debug/stockade");
+    Ok(host)
+}
+
+/// Raises the host, does something with it, and removes it whatever came of that.
+fn on_stage(root: &Path, host: &Profile, act: impl FnOnce(&Stage) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let stage = Stage::build(root, host.name, host.number, host.seed)?;
-    let recorded = record_days(&stage, host, &stockade, &root.join(&options.to).join(host.name), options);
+    let done = act(&stage);
     let left = stage.dismantle();
     if !left.is_empty() {
         println!("corpus   left behind: {}", left.join(" "));
     }
-    recorded
+    done
+}
+
+fn rehearse(root: &Path, options: &Rehearse) -> anyhow::Result<()> {
+    let host = prepared(&options.host)?;
+    let whats = schedule::of_test_days(host, &options.names)?;
+    on_stage(root, host, |stage| {
+        recording::make_tools(&stage.scenarios, &stage.world_folder().join("tools"))?;
+        let running = Running::default();
+        let world = World::start(stage, host.seed, host.base)?;
+        let day = Day { stage, running: &running, world: &world, cycle: CYCLES, seed: host.seed, host_seed: host.seed };
+        let done = recording::rehearse(&day, &whats);
+        world.end();
+        done
+    })
 }
 
 fn record_days(stage: &Stage, host: &Profile, stockade: &Path, folder: &Path, options: &Record) -> anyhow::Result<()> {

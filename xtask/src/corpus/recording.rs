@@ -224,6 +224,7 @@ fn carry_out_attack(day: &Day<'_>, attack: &Attack, seed: u64, clock: Clock) -> 
         .args([attack.name, "--site", &day.stage.address, "--tools", "tools", "--seed", &seed.to_string()])
         .args(["--password", &day.password("alice")])
         .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
         .output()
         .context("cannot run the attacker")?;
     changes::clean_up(day, attack).with_context(|| format!("after {}", attack.name))?;
@@ -270,13 +271,38 @@ fn workload_of(unit: &str) -> String {
 /// Compiles the attacker's tools into the folder that they are served from.
 pub fn make_tools(scenarios: &Path, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
-    for program in ["beacon", "scan", "encrypt", "miner", "inject", "escape", "uring", "int80"] {
+    for program in ["beacon", "scan", "encrypt", "miner", "inject", "escape", "uring", "int80", "probe"] {
         let source = scenarios.join(format!("attacks/{program}.c"));
         compile(&source, &folder.join(program), &["-static", "-no-pie", "-pthread", "-s"])?;
     }
-    for library in ["preload", "module"] {
+    for library in ["preload", "module", "udf"] {
         let source = scenarios.join(format!("attacks/{library}.c"));
-        compile(&source, &folder.join(format!("{library}.so")), &["-shared", "-fPIC", "-pthread"])?;
+        // The last one travels in pieces of a query: small.
+        let small: &[&str] = if library == "udf" { &["-s", "-Wl,-z,noseparate-code"] } else { &[] };
+        let flags = [&["-shared", "-fPIC", "-pthread"], small].concat();
+        compile(&source, &folder.join(format!("{library}.so")), &flags)?;
+    }
+    // Nothing but code, for where it is written into another process.
+    let bare =
+        ["-nostdlib", "-ffreestanding", "-fPIC", "-static", "-Wl,--oformat=binary,-Ttext=0,-e,begin,--build-id=none"];
+    compile(&scenarios.join("attacks/hollow.c"), &folder.join("hollow"), &bare)
+}
+
+/// Attacks and changes without a recorder, one after the other: does each do what it says?
+pub fn rehearse(day: &Day<'_>, whats: &[What]) -> anyhow::Result<()> {
+    let clock = Clock { boot_ns: 0, unix_ns: 0, factor: 1.0 };
+    day.world.tell(&format!("day {} {SECONDS}", boot_now().saturating_sub(SECONDS * 500_000_000)))?;
+    day.running.start_all(day.stage)?;
+    for (at, what) in whats.iter().enumerate() {
+        match carry_out(day, &Act { at: at as f64, what: *what }, clock) {
+            Ok(Some(span)) => {
+                let seconds = (span.end_unix_ns - span.start_unix_ns) as f64 / 1e9;
+                let harm = span.harm_unix_ns.map_or(0.0, |harm| harm.saturating_sub(span.start_unix_ns) as f64 / 1e9);
+                println!("corpus   {:<28} {seconds:5.1} s, harm at {harm:5.2} s  {}", span.name, span.note);
+            }
+            Ok(None) => (),
+            Err(error) => println!("corpus   {error:#}"),
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use super::attacks::ATTACKS;
+use super::attacks;
 use super::labels::{Kind, Span};
 
 /// Fills in pid and cookie of every attack that has a root process of its own.
@@ -29,7 +29,7 @@ pub fn find(stockade: &Path, recording: &Path, spans: &mut [Span]) -> anyhow::Re
         let text = format!("{} {}", event["process"]["exe"], event["process"]["cmdline"]);
         let during = |span: &&mut Span| (span.start_unix_ns..=span.end_unix_ns).contains(&at);
         for span in spans.iter_mut().filter(|span| span.kind == Kind::Attack).filter(during) {
-            let marker = ATTACKS.iter().find(|attack| attack.name == span.name).and_then(|attack| attack.root);
+            let marker = attacks::named(&span.name).and_then(|attack| attack.root);
             if marker.is_some_and(|marker| text.contains(marker)) {
                 take_root(span, &event["process"]);
             }
@@ -39,7 +39,7 @@ pub fn find(stockade: &Path, recording: &Path, spans: &mut [Span]) -> anyhow::Re
         bail!("the recording {} cannot be read back", recording.display());
     }
     for span in spans.iter_mut().filter(|span| is_missing(span)) {
-        if ATTACKS.iter().any(|attack| attack.name == span.name && attack.root.is_some()) {
+        if attacks::named(&span.name).is_some_and(|attack| attack.root.is_some()) {
             span.note.push_str("root process not found in the recording");
         }
     }

@@ -1,8 +1,11 @@
 //! When what happens on which day: from the seed alone.
 
+use anyhow::bail;
+
 use super::attacks::{ATTACKS, Attack};
 use super::changes::{self, Change};
 use super::labels::Split;
+use super::unseen;
 
 /// How long a day takes in real time, in seconds.
 pub const SECONDS: u64 = 200;
@@ -23,12 +26,28 @@ pub struct Profile {
     pub seed: u64,
     /// Requests a second at the evening's peak.
     pub base: f64,
+    /// Its test days hold what was written after the model had been frozen: other attacks, and changes that are new besides the usual.
+    pub unseen: bool,
+}
+
+impl Profile {
+    /// Where its recordings are.
+    pub fn folder(&self) -> &'static str {
+        if self.unseen { "datasets/unseen" } else { "datasets/corpus" }
+    }
+
+    /// Every attack that it suffers.
+    fn attacks(&self) -> impl Iterator<Item = &'static Attack> {
+        let usual = ATTACKS.iter().filter(|attack| !self.unseen || attack.split != Split::Test);
+        usual.chain(if self.unseen { unseen::ATTACKS.as_slice() } else { &[] })
+    }
 }
 
 /// The hosts.
-pub const HOSTS: [Profile; 2] = [
-    Profile { name: "orchid", number: 1, seed: 20_260, base: 28.0 },
-    Profile { name: "sorrel", number: 2, seed: 77_031, base: 19.0 },
+pub const HOSTS: [Profile; 3] = [
+    Profile { name: "orchid", number: 1, seed: 20_260, base: 28.0, unseen: false },
+    Profile { name: "sorrel", number: 2, seed: 77_031, base: 19.0, unseen: false },
+    Profile { name: "maple", number: 3, seed: 51_463, base: 24.0, unseen: true },
 ];
 
 /// For what a day is used: earlier days teach, later ones test.
@@ -53,6 +72,17 @@ pub enum What {
     Build,
 }
 
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Attack(attack) => attack.name,
+            Self::Change(change) => change.name,
+            Self::Person(name) => name,
+            Self::Build => "build",
+        }
+    }
+}
+
 /// Something and when, in seconds of real time from the beginning of the day.
 pub struct Act {
     /// When.
@@ -73,12 +103,13 @@ pub fn day(host: &Profile, cycle: u32) -> anyhow::Result<Vec<Act>> {
     let first = cycle * CHANGES_A_DAY + u32::from(host.number) * 5;
     let mut slots: Vec<What> =
         (first..first + CHANGES_A_DAY).map(|at| What::Change(others[at as usize % others.len()])).collect();
-    for attack in attacks_of(host, cycle) {
-        // It waits for cron, up to a minute, and so goes on beside the others.
-        if attack.name == "cron-script-hijack" {
-            acts.push(Act { at: 24.0, what: What::Attack(attack) });
+    let news = new_changes_of(host, cycle).into_iter().map(What::Change);
+    for what in attacks_of(host, cycle).into_iter().map(What::Attack).chain(news) {
+        // They wait for cron, up to a minute, and so go on beside the others.
+        if ["cron-script-hijack", "new-cron-job"].contains(&what.name()) {
+            acts.push(Act { at: 24.0, what });
         } else {
-            slots.push(What::Attack(attack));
+            slots.push(what);
         }
     }
     dice.shuffle(&mut slots);
@@ -95,12 +126,40 @@ pub fn day(host: &Profile, cycle: u32) -> anyhow::Result<Vec<Act>> {
     Ok(acts)
 }
 
+/// The attacks and changes of its test days, or those of them that are named.
+pub fn of_test_days(host: &Profile, names: &[String]) -> anyhow::Result<Vec<What>> {
+    let mut found = Vec::new();
+    for cycle in (1..=CYCLES).filter(|cycle| split_of(*cycle) == Split::Test) {
+        found.extend(day(host, cycle)?.into_iter().map(|act| act.what));
+    }
+    found.retain(|what| match what {
+        What::Attack(_) | What::Change(_) => names.is_empty() || names.iter().any(|name| name == what.name()),
+        What::Person(_) | What::Build => false,
+    });
+    for name in names {
+        if !found.iter().any(|what| what.name() == name) {
+            bail!("no test day of {} holds {name}", host.name);
+        }
+    }
+    Ok(found)
+}
+
 /// The attacks of a day: each attack of a split once, spread over its days in an order of the host's own.
 fn attacks_of(host: &Profile, cycle: u32) -> Vec<&'static Attack> {
     let split = split_of(cycle);
-    let mut all: Vec<&Attack> = ATTACKS.iter().filter(|attack| attack.split == split).collect();
+    spread(host, host.attacks().filter(|attack| attack.split == split).collect(), cycle)
+}
+
+/// The changes of a day that its host has never had: each once, over the test days.
+fn new_changes_of(host: &Profile, cycle: u32) -> Vec<&'static Change> {
+    let is_new = host.unseen && split_of(cycle) == Split::Test;
+    spread(host, unseen::CHANGES.iter().filter(|_| is_new).collect(), cycle)
+}
+
+/// What of all this falls on one day of its split.
+fn spread<T>(host: &Profile, mut all: Vec<T>, cycle: u32) -> Vec<T> {
     Dice(host.seed).shuffle(&mut all);
-    let days: Vec<u32> = (1..=CYCLES).filter(|cycle| split_of(*cycle) == split).collect();
+    let days: Vec<u32> = (1..=CYCLES).filter(|day| split_of(*day) == split_of(cycle)).collect();
     let today = days.iter().position(|day| *day == cycle).unwrap_or(0);
     all.into_iter().skip(today).step_by(days.len().max(1)).collect()
 }
@@ -156,8 +215,9 @@ mod tests {
             }
             let all: Vec<&str> =
                 (1..=CYCLES).flat_map(|cycle| attacks_of(host, cycle)).map(|attack| attack.name).collect();
-            assert_eq!(all.len(), ATTACKS.len());
-            assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), ATTACKS.len());
+            let expected: BTreeSet<&str> = host.attacks().map(|attack| attack.name).collect();
+            assert_eq!(all.len(), expected.len());
+            assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), expected);
         }
     }
 
@@ -170,6 +230,33 @@ mod tests {
                 let acts = day(host, cycle).expect("a day");
                 assert!(acts.iter().all(|act| (0.0..SECONDS as f64).contains(&act.at)));
             }
+        }
+    }
+
+    #[test]
+    fn an_unseen_host_shares_only_validation_and_meets_new_changes_only_in_test() {
+        let (known, unseen): (Vec<&Profile>, Vec<&Profile>) = HOSTS.iter().partition(|host| !host.unseen);
+        let new: BTreeSet<&str> = unseen::CHANGES.iter().map(|change| change.name).collect();
+        for host in unseen {
+            assert!(names(host, 1..=11).is_disjoint(&new));
+            let test = names(host, 12..=15);
+            assert!(test.is_superset(&new), "{test:?}");
+            for other in &known {
+                let attacked: BTreeSet<&str> =
+                    (12..=15).flat_map(|cycle| attacks_of(other, cycle)).map(|attack| attack.name).collect();
+                assert!(test.is_disjoint(&attacked));
+                assert!(names(other, 1..=CYCLES).is_disjoint(&new));
+            }
+        }
+    }
+
+    #[test]
+    fn the_days_of_the_recorded_hosts_are_those_of_their_labels() {
+        for (host, day_) in [(&HOSTS[0], "orchid/cycle-12.toml"), (&HOSTS[1], "sorrel/cycle-13.toml")] {
+            let path = crate::root().join(host.folder()).join(day_);
+            let recorded = super::super::labels::Cycle::read(&path).expect("labels");
+            let spans: BTreeSet<&str> = recorded.spans.iter().map(|span| span.name.as_str()).collect();
+            assert_eq!(names(host, recorded.cycle..=recorded.cycle), spans);
         }
     }
 

@@ -25,9 +25,9 @@ class Enemy:
         self.site, self.tools, self.password = site, tools, password
         self.random = random.Random(seed)
 
-    def http(self, method, path, body=b"", kind="text/plain", timeout=40):
+    def http(self, method, path, body=b"", kind="text/plain", timeout=40, more=""):
         head = (f"{method} {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\nUser-Agent: Mozilla/5.0\r\n"
-                f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n")
+                f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}\r\n")
         try:
             with socket.create_connection((self.site, 80), 5, (HOME, 0)) as stream:
                 stream.settimeout(timeout)
