@@ -131,13 +131,15 @@ impl Episodes {
     /// The process on whose subtree evidence of `process` counts.
     ///
     /// An ancestor draws its descendants in only once a fact stands against it: a server whose load looks a little odd must
-    /// not make one episode of every process that it ever starts.
+    /// not make one episode of every process that it ever starts. And only those of its own workload: everything descends from
+    /// whoever starts services, sessions or containers, and one new directory of its would make one episode of the whole host.
     pub fn anchor_of(&self, process: &Process) -> u64 {
         if self.open.contains_key(&process.cookie) {
             return process.cookie;
         }
-        let holds_facts = |cookie: &u64| self.open.get(cookie).is_some_and(|episode| !episode.facts.is_empty());
-        process.ancestors.iter().copied().find(holds_facts).unwrap_or(process.cookie)
+        let draws = |episode: &Episode| !episode.facts.is_empty() && episode.workload == process.workload;
+        let is_drawn_by = |cookie: &u64| self.open.get(cookie).is_some_and(draws);
+        process.ancestors.iter().copied().find(is_drawn_by).unwrap_or(process.cookie)
     }
 
     /// Adds evidence. Weak evidence opens no episode, but is shown as one that was not kept.
@@ -418,6 +420,9 @@ mod tests {
         assert_eq!(episodes.anchor_of(&child), 3);
         add(&mut episodes, 1, at(0), AnomalyScore::default(), &[(fact(1), 10.0)]);
         assert_eq!(episodes.anchor_of(&child), 1);
+        // The one that starts everybody's services shows something new.
+        let elsewhere = Process { workload: "unit:mail".into(), ..child };
+        assert_eq!(episodes.anchor_of(&elsewhere), 3, "what it starts in other workloads is not part of it");
     }
 
     #[test]

@@ -16,9 +16,21 @@ pub fn folded(path: &str) -> Arc<str> {
             folded.push('…');
             break;
         }
-        folded.push_str(if is_made_up(part) { "*" } else { part });
+        match unit_without_number(part) {
+            Some((name, kind)) => folded.extend([name, "*", kind]),
+            None => folded.push_str(if is_made_up(part) { "*" } else { part }),
+        }
     }
     folded.into()
+}
+
+/// What systemd makes anew for each session, user or command, without its number: `session-`, `.scope`.
+fn unit_without_number(part: &str) -> Option<(&str, &str)> {
+    let (name, _) = part.rsplit_once('.').filter(|(_, kind)| ["scope", "slice", "service"].contains(kind))?;
+    let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+    let is_numbered =
+        stem.len() < name.len() && (stem.ends_with(['-', '@']) || ["session-c", "run-u", "run-p"].contains(&stem));
+    is_numbered.then(|| (stem, &part[name.len()..]))
 }
 
 /// A number, eight or more hexadecimal digits of which one is a number (ids, hashes, UUIDs), or a name that ends in random
@@ -54,6 +66,17 @@ mod tests {
             ("/proc/4711/fd", "/proc/*/fd"),
             ("/tmp/tmp.aB3dEfGhIj", "/tmp/*"),
             ("/var/lib/docker/overlay2/4f2a9c0d11e2b3/merged/etc", "/var/lib/docker/overlay2/*/merged/etc"),
+            (
+                "/sys/fs/cgroup/user.slice/user-1000.slice/session-42.scope",
+                "/sys/fs/cgroup/user.slice/user-*.slice/session-*.scope",
+            ),
+            (
+                "/sys/fs/cgroup/user.slice/user-0.slice/user@0.service/app.slice",
+                "/sys/fs/cgroup/user.slice/user-*.slice/user@*.service/app.slice",
+            ),
+            ("/sys/fs/cgroup/system.slice/run-u117.service", "/sys/fs/cgroup/system.slice/run-u*.service"),
+            ("/sys/fs/cgroup/system.slice/php8.2-fpm.service", "/sys/fs/cgroup/system.slice/php8.2-fpm.service"),
+            ("/sys/fs/cgroup/system.slice/web2.service", "/sys/fs/cgroup/system.slice/web2.service"),
             ("/etc/ssl/certs", "/etc/ssl/certs"),
             ("/usr/lib/python3.11/site-packages", "/usr/lib/python3.11/site-packages"),
             ("/var/tmp/systemd-private-abc-nginx.service-Xy12Zq/tmp", "/var/tmp/*/tmp"),
