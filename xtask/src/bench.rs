@@ -23,7 +23,8 @@ const BENCHES: &[(&str, &str)] = &[
 /// Those that need no kernel.
 const MODEL: &str = "model";
 const REPLAY: &str = "replay";
-/// Agent and model as a release has them, and nothing else is built anew: the whole release takes many times as long.
+/// Agent and model are optimised and, as in a release, do not check for overflow. Nothing else is built anew: the whole release takes
+/// many times as long.
 const FAST: [&str; 2] = ["collector", "model"];
 
 /// What to measure.

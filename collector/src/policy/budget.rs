@@ -29,11 +29,11 @@ const STORM: (usize, usize) = (3, 10);
 pub struct Budget {
     day: u64,
     spent: u32,
-    /// What each workload had of it.
+    /// What each workload had of it; as many as the model knows workloads, at most.
     shares: BTreeMap<Arc<str>, u32>,
     best: f64,
     held_back: u64,
-    /// Held back today, by workload.
+    /// Held back today, by workload; [`MAX_HELD`] in all.
     kept_low: BTreeMap<Arc<str>, BTreeSet<Uuid>>,
 }
 
